@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: MIT
+// Devices: where tensors live and which backend computes. Ops dispatch by overload of launch() on the
+// device's type.
+#pragma once
+
+#include <concepts>
+#include <cstddef>
+#include <cstring>
+#include <type_traits>
+
+#include <ddpm/core/memory.hpp>
+
+namespace ddpm {
+
+// A device is a small value. Memory it hands out is 64-byte aligned and uninitialised; copies and fills are
+// ordered with the work launched on it; synchronize() waits for all of that.
+template <class D>
+concept Device = std::copyable<D> && std::is_trivially_copyable_v<D> &&
+    requires(const D device, void* to, const void* from, std::size_t bytes) {
+  { device.allocate(bytes) } -> std::same_as<void*>;
+  { device.deallocate(to, bytes) }
+  noexcept;
+  device.upload(to, from, bytes);    // host to device
+  device.download(to, from, bytes);  // device to host, complete on return
+  device.copy(to, from, bytes);      // device to device
+  device.zero(to, bytes);
+  device.synchronize();
+  { device.memory() } -> std::same_as<MemoryStats>;
+  { D::is_host } -> std::convertible_to<bool>;
+  { D::is_gpu } -> std::convertible_to<bool>;
+};
+
+// Runs the kernels of kernels/ddpm/kernels: Cuda, and the host executor of the tests.
+template <class D>
+concept GpuLike = Device<D> && D::is_gpu;
+
+// Memory of the device can be read and written by the host directly.
+template <class D>
+concept HostDevice = Device<D> && D::is_host;
+
+namespace detail {
+struct HostMemory {
+  static constexpr bool is_host = true;
+  static constexpr bool is_gpu = false;
+  void* allocate(std::size_t bytes) const { return HostPool::instance().allocate(bytes); }
+  void deallocate(void* block, std::size_t bytes) const noexcept {
+    HostPool::instance().deallocate(block, bytes);
+  }
+  void upload(void* to, const void* from, std::size_t bytes) const { copy(to, from, bytes); }
+  void download(void* to, const void* from, std::size_t bytes) const { copy(to, from, bytes); }
+  void copy(void* to, const void* from, std::size_t bytes) const {
+    if (bytes != 0) std::memcpy(to, from, bytes);
+  }
+  void zero(void* to, std::size_t bytes) const {
+    if (bytes != 0) std::memset(to, 0, bytes);
+  }
+  void synchronize() const {}
+  MemoryStats memory() const { return HostPool::instance().stats(); }
+};
+}  // namespace detail
+
+// The fast host backend (ops/cpu). `convolution` trades speed for rounding error, see ops/cpu/conv2d.hpp.
+struct Cpu : detail::HostMemory {
+  enum class Convolution { automatic, exact, fast };
+  Convolution convolution = Convolution::automatic;
+};
+
+// The oracle (ops/reference): obvious loops, accumulation in double.
+struct Reference : detail::HostMemory {};
+
+// Chosen only where no backend of the device has been included; each backend overloads launch() for its
+// device.
+template <class D, class Params>
+void launch(const D&, const Params&) {
+  static_assert(!std::same_as<D, Cpu> || sizeof(Params) == 0, "no such op for Cpu: include <ddpm/ddpm.hpp>");
+  static_assert(!std::same_as<D, Reference> || sizeof(Params) == 0,
+                "no such op for Reference: include <ddpm/ddpm.hpp>");
+  static_assert(!D::is_gpu || sizeof(Params) == 0,
+                "no kernel for this device: include <ddpm/ddpm.cuh> and compile with nvcc");
+}
+
+}  // namespace ddpm

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: MIT
+// AdamW with gradient clipping and an exponential moving average of the weights, in one pass over flat
+// buffers.
+//
+//   g = gradient * min(1, max_norm / (||gradient|| + 1e-6)) (torch.nn.utils.clip_grad_norm_) value -= lr *
+//   weight_decay * value first = beta1 first + (1 - beta1) g,  second = beta2 second + (1 - beta2) g^2 value
+//   -= lr / (1 - beta1^step) * first / (sqrt(second / (1 - beta2^step)) + eps)       (torch.optim.AdamW)
+//   average = ema_decay * average + (1 - ema_decay) * value
+#pragma once
+
+#include <cmath>
+
+#include <ddpm/ops/conv2d.hpp>
+
+namespace ddpm {
+
+struct AdamWOptions {
+  double lr = 1e-3;
+  double beta1 = 0.9;
+  double beta2 = 0.999;
+  double eps = 1e-8;
+  double weight_decay = 0;
+  double grad_clip = 0;  // the largest global norm of the gradients; 0: not clipped
+};
+
+// Real is the type of the master weights.
+template <class Real>
+struct AdamWUpdate {
+  Real* value;
+  const Real* gradient;
+  Real* first;
+  Real* second;
+  Real* average;             // or null
+  const Real* squared_norm;  // [1], of all gradients; null: no clipping
+  AdamWOptions options;
+  double correction1, correction2;  // 1 - beta^step
+  double ema_decay;
+  std::int64_t count;
+};
+
+// average = decay * average + (1 - decay) * value
+template <class Real>
+struct EmaUpdate {
+  const Real* value;
+  Real* average;
+  double decay;
+  std::int64_t count;
+};
+
+// The factor that clips gradients of the given squared norm.
+template <class Real>
+DDPM_HOST_DEVICE Real clip_factor(Real squared_norm, Real max_norm) {
+  const Real factor = max_norm / (std::sqrt(squared_norm) + Real(1e-6));
+  return factor < Real(1) ? factor : Real(1);
+}
+
+}  // namespace ddpm

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: MIT
+// Forward noising, in one pass: x_t = sqrt(alpha_bar_t) x0 + sqrt(1 - alpha_bar_t) eps, and the target of the
+// prediction. Ho et al. 2020, eq. 4; the v target is that of Salimans & Ho 2022.
+//
+// Noise is drawn inside: element i of sample n is normal i of position.sample + n. Images of bytes are read
+// as x0 = byte / 127.5 - 1; with `flip`, a sample is mirrored left to right if its own random bit says so.
+#pragma once
+
+#include <ddpm/core/rng.hpp>
+#include <ddpm/ops/conv2d.hpp>
+
+namespace ddpm {
+
+// What the model predicts: the noise, the image, or v = sqrt(alpha_bar) eps - sqrt(1 - alpha_bar) x0.
+enum class Prediction { epsilon, sample, v };
+
+template <class T>
+struct Noising {
+  const T* x0;                   // [N, H, W, C], or null where pixels is given
+  const std::uint8_t* pixels;    // [N, H, W, C], or null
+  const T* noise;                // [N, H, W, C], or null to draw it
+  const std::int32_t* t;         // [N], below the number of steps
+  const Accumulator<T>* signal;  // [Steps], sqrt(alpha_bar)
+  const Accumulator<T>* sigma;   // [Steps], sqrt(1 - alpha_bar)
+  RandomPosition position;       // stream forward_noise; flips come from the same sample's stream flip
+  bool flip;
+  Prediction prediction;
+  T* xt;      // [N, H, W, C]
+  T* target;  // [N, H, W, C], or null
+  int n, h, w, c;
+};
+
+// t[n] = a uniform step in [0, steps), from the stream timestep of sample position.sample + n.
+struct DrawTimesteps {
+  std::int32_t* t;  // [N]
+  RandomPosition position;
+  int n, steps;
+};
+
+DDPM_HOST_DEVICE inline std::int32_t draw_timestep(RandomPosition position, int n, int steps) {
+  position.sample += static_cast<std::uint64_t>(n);
+  position.stream = RandomStream::timestep;
+  return static_cast<std::int32_t>(
+      uniform_below(random_words(position, 0).word[0], static_cast<std::uint32_t>(steps)));
+}
+
+DDPM_HOST_DEVICE inline bool draw_flip(RandomPosition position, int n) {
+  position.sample += static_cast<std::uint64_t>(n);
+  position.stream = RandomStream::flip;
+  return (random_words(position, 0).word[0] & 1u) != 0;
+}
+
+// The value the model is to predict for one element.
+template <class Real>
+DDPM_HOST_DEVICE Real prediction_target(Prediction prediction, Real x0, Real eps, Real signal, Real sigma) {
+  switch (prediction) {
+    case Prediction::epsilon:
+      return eps;
+    case Prediction::sample:
+      return x0;
+    default:
+      return signal * eps - sigma * x0;
+  }
+}
+
+// Either x0 or pixels is given; noise is drawn where it is empty.
+template <class T, Device D>
+struct NoisingOperands {
+  TensorView<T, D> x0 = {};
+  TensorView<std::uint8_t, D> pixels = {};
+  TensorView<T, D> noise = {};
+  TensorView<std::int32_t, D> t;         // [N]
+  TensorView<Accumulator<T>, D> signal;  // [Steps]
+  TensorView<Accumulator<T>, D> sigma;   // [Steps]
+};
+
+struct NoisingOptions {
+  RandomPosition position = {};
+  bool flip = false;
+  Prediction prediction = Prediction::epsilon;
+};
+
+// xt, and target unless that is empty, are overwritten.
+template <class T, Device D>
+void add_noise(const NoisingOperands<T, D>& in, const NoisingOptions& options, const TensorView<T, D>& xt,
+               const TensorView<T, D>& target) {
+  const Shape& s = xt.shape();
+  check(s.rank() == 4, "add_noise: xt must be [N, H, W, C], found ", s);
+  check(in.x0.empty() != in.pixels.empty(), "add_noise: give either x0 or pixels");
+  detail::check_optional("add_noise", "x0", in.x0, s);
+  detail::check_optional("add_noise", "pixels", in.pixels, s);
+  detail::check_optional("add_noise", "noise", in.noise, s);
+  detail::check_optional("add_noise", "target", target, s);
+  detail::check_shape("add_noise", "t", in.t, {s[0]});
+  launch(xt.device(), Noising<T>{in.x0.data(), in.pixels.data(), in.noise.data(), in.t.data(),
+                                 in.signal.data(), in.sigma.data(), options.position, options.flip,
+                                 options.prediction, xt.data(), target.data(), static_cast<int>(s[0]),
+                                 static_cast<int>(s[1]), static_cast<int>(s[2]), static_cast<int>(s[3])});
+}
+
+template <Device D>
+void draw_timesteps(const RandomPosition& position, int steps, const TensorView<std::int32_t, D>& t) {
+  launch(t.device(), DrawTimesteps{t.data(), position, static_cast<int>(t.numel()), steps});
+}
+
+}  // namespace ddpm
