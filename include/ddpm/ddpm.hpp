@@ -33,5 +33,8 @@
 
 #include <ddpm/diffusion/diffusion.hpp>
 #include <ddpm/models/unet.hpp>
+#include <ddpm/core/torch_generator.hpp>
 #include <ddpm/train/ema.hpp>
+#include <ddpm/train/loader.hpp>
 #include <ddpm/train/optimizer.hpp>
+#include <ddpm/train/progress.hpp>

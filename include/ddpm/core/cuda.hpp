@@ -21,7 +21,8 @@ namespace ddpm {
 namespace detail {
 
 inline void cuda_check(cudaError_t status, const char* call) {
-  if (status != cudaSuccess) throw DeviceError(message(call, " failed: ", cudaGetErrorString(status)), status);
+  if (status != cudaSuccess)
+    throw DeviceError(message(call, " failed: ", cudaGetErrorString(status)), status);
 }
 
 // Makes a device the calling thread's current one, and the former one again at the end.
@@ -48,7 +49,8 @@ inline cudaStream_t own_stream(int index) {
   if (is_new) {
     try {
       const CurrentDevice current(index);
-      cuda_check(cudaStreamCreateWithFlags(&entry->second, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
+      cuda_check(cudaStreamCreateWithFlags(&entry->second, cudaStreamNonBlocking),
+                 "cudaStreamCreateWithFlags");
     } catch (...) {
       streams.erase(entry);
       throw;
@@ -57,9 +59,9 @@ inline cudaStream_t own_stream(int index) {
   return entry->second;
 }
 
-// Memory of all devices. Blocks are kept by stream and size and handed out again last in, first out: a repeated
-// sequence of requests gets the same addresses, which a captured graph relies on, and reuse within one stream needs no
-// wait. Thread-safe.
+// Memory of all devices. Blocks are kept by stream and size and handed out again last in, first out: a
+// repeated sequence of requests gets the same addresses, which a captured graph relies on, and reuse within
+// one stream needs no wait. Thread-safe.
 class CudaPool {
  public:
   static CudaPool& instance() {
@@ -99,7 +101,8 @@ class CudaPool {
  private:
   using Key = std::tuple<int, cudaStream_t, std::size_t>;
 
-  // The driver may be gone when static objects are destroyed, so the blocks are left to the end of the process.
+  // The driver may be gone when static objects are destroyed, so the blocks are left to the end of the
+  // process.
   CudaPool() = default;
   ~CudaPool() = default;
 
@@ -113,8 +116,8 @@ class CudaPool {
     void* block = nullptr;
     const cudaError_t status = cudaMallocAsync(&block, size, stream);
     if (status != cudaSuccess)
-      throw DeviceError(message("cudaMallocAsync of ", size, " bytes failed: ", cudaGetErrorString(status), "; ",
-                                stats_[device].bytes_in_use, " bytes are in use"),
+      throw DeviceError(message("cudaMallocAsync of ", size, " bytes failed: ", cudaGetErrorString(status),
+                                "; ", stats_[device].bytes_in_use, " bytes are in use"),
                         status);
     MemoryStats& stats = stats_[device];
     ++stats.system_allocations;
@@ -131,8 +134,9 @@ class CudaPool {
 
 }  // namespace detail
 
-// Cuda{1} works on the second GPU with a stream of the library's own; Cuda{stream} on the current GPU with a stream that
-// the caller keeps alive. Copies of the value are the same device. Threads may share it as they may share a stream.
+// Cuda{1} works on the second GPU with a stream of the library's own; Cuda{stream} on the current GPU with a
+// stream that the caller keeps alive. Copies of the value are the same device. Threads may share it as they
+// may share a stream.
 class Cuda {
  public:
   static constexpr bool is_host = false;
@@ -142,7 +146,8 @@ class Cuda {
   explicit Cuda(int index) : index_(index) {
     int count = 0;
     detail::cuda_check(cudaGetDeviceCount(&count), "cudaGetDeviceCount");
-    check<ConfigError>(index >= 0 && index < count, "Cuda: there is no device ", index, ", there are ", count);
+    check<ConfigError>(index >= 0 && index < count, "Cuda: there is no device ", index, ", there are ",
+                       count);
   }
   explicit Cuda(cudaStream_t stream) : borrowed_(stream) {
     detail::cuda_check(cudaGetDevice(&index_), "cudaGetDevice");
@@ -151,16 +156,22 @@ class Cuda {
   int index() const { return index_; }
   cudaStream_t stream() const { return borrowed_ ? borrowed_ : detail::own_stream(index_); }
 
-  void* allocate(std::size_t bytes) const { return detail::CudaPool::instance().allocate(index_, stream(), bytes); }
+  void* allocate(std::size_t bytes) const {
+    return detail::CudaPool::instance().allocate(index_, stream(), bytes);
+  }
   void deallocate(void* block, std::size_t bytes) const noexcept {
     detail::CudaPool::instance().deallocate(index_, stream(), block, bytes);
   }
-  void upload(void* to, const void* from, std::size_t bytes) const { copy(to, from, bytes, cudaMemcpyHostToDevice); }
+  void upload(void* to, const void* from, std::size_t bytes) const {
+    copy(to, from, bytes, cudaMemcpyHostToDevice);
+  }
   void download(void* to, const void* from, std::size_t bytes) const {
     copy(to, from, bytes, cudaMemcpyDeviceToHost);
     synchronize();
   }
-  void copy(void* to, const void* from, std::size_t bytes) const { copy(to, from, bytes, cudaMemcpyDeviceToDevice); }
+  void copy(void* to, const void* from, std::size_t bytes) const {
+    copy(to, from, bytes, cudaMemcpyDeviceToDevice);
+  }
   void zero(void* to, std::size_t bytes) const {
     if (bytes == 0) return;
     const detail::CurrentDevice current(index_);

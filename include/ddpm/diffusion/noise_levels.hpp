@@ -37,7 +37,10 @@ struct NoiseLevels {
   }
 
   int steps() const { return static_cast<int>(beta.size()); }
-  double at(int t) const { return alpha_bar[static_cast<std::size_t>(t)]; }
+  double at(int t) const {
+    check<ConfigError>(t >= 0 && t < steps(), "schedule: time step ", t, " asked for, there are ", steps());
+    return alpha_bar[static_cast<std::size_t>(t)];
+  }
   double signal(int t) const { return std::sqrt(at(t)); }
   double sigma(int t) const { return std::sqrt(1 - at(t)); }
 };

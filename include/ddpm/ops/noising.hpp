@@ -30,18 +30,20 @@ struct Noising {
   int n, h, w, c;
 };
 
-// t[n] = a uniform step in [0, steps), from the stream timestep of sample position.sample + n.
+// t[n] = a step in [0, steps), uniform over seeds. Consecutive samples of a run walk the golden-ratio
+// sequence from a random start, so that any of its batches covers all steps evenly; that lowers the variance
+// of the loss.
 struct DrawTimesteps {
   std::int32_t* t;  // [N]
   RandomPosition position;
   int n, steps;
 };
 
-DDPM_HOST_DEVICE inline std::int32_t draw_timestep(RandomPosition position, int n, int steps) {
-  position.sample += static_cast<std::uint64_t>(n);
-  position.stream = RandomStream::timestep;
-  return static_cast<std::int32_t>(
-      uniform_below(random_words(position, 0).word[0], static_cast<std::uint32_t>(steps)));
+DDPM_HOST_DEVICE inline std::int32_t draw_timestep(const RandomPosition& position, int n, int steps) {
+  const PhiloxWords start = random_words({position.seed, 0, 0, RandomStream::timestep}, 0);
+  const auto sample = static_cast<std::uint32_t>(position.sample) + static_cast<std::uint32_t>(n);
+  const std::uint32_t word = start.word[0] + sample * 0x9E3779B9u;  // 2^32 / golden ratio
+  return static_cast<std::int32_t>(uniform_below(word, static_cast<std::uint32_t>(steps)));
 }
 
 DDPM_HOST_DEVICE inline bool draw_flip(RandomPosition position, int n) {
@@ -69,9 +71,9 @@ struct NoisingOperands {
   TensorView<T, D> x0 = {};
   TensorView<std::uint8_t, D> pixels = {};
   TensorView<T, D> noise = {};
-  TensorView<std::int32_t, D> t;         // [N]
-  TensorView<Accumulator<T>, D> signal;  // [Steps]
-  TensorView<Accumulator<T>, D> sigma;   // [Steps]
+  TensorView<std::int32_t, D> t = {};         // [N]
+  TensorView<Accumulator<T>, D> signal = {};  // [Steps]
+  TensorView<Accumulator<T>, D> sigma = {};   // [Steps]
 };
 
 struct NoisingOptions {

@@ -6,8 +6,8 @@
 // the small image. For the outputs p = upsample * i + e of one phase e that is i * stride plus a number that
 // depends on r alone; taps that read the same pixel are added, so a 3x3 convolution of an enlarged image does
 // 4 products per output instead of 9. In backward data, input pixel i gathers from the outputs
-// p = (upsample * i + a + pad - r) / stride, 0 <= a < upsample, where that is whole: over the phases of i that
-// is again a correlation, so a strided backward pass neither scatters nor multiplies zeros.
+// p = (upsample * i + a + pad - r) / stride, 0 <= a < upsample, where that is whole: over the phases of i
+// that is again a correlation, so a strided backward pass neither scatters nor multiplies zeros.
 #pragma once
 
 #include <algorithm>
@@ -32,9 +32,7 @@ struct Axis {
 
   static constexpr int none = std::numeric_limits<int>::min();
 
-  int phases() const {
-    return pass == Conv2dPass::forward ? upsample : stride / std::gcd(stride, upsample);
-  }
+  int phases() const { return pass == Conv2dPass::forward ? upsample : stride / std::gcd(stride, upsample); }
   // How many small pixels' worth of outputs a tap is added up over.
   int folds() const { return pass == Conv2dPass::forward ? 1 : upsample; }
 

@@ -115,4 +115,21 @@ inline void launch(const Cpu&, const Dropout<float>& p) {
   });
 }
 
+inline void launch(const Cpu&, const Concat<float>& p) {
+  parallel_ranges(p.rows, 256, [&](std::int64_t first, std::int64_t last) {
+    for (std::int64_t row = first; row < last; ++row)
+      std::copy_n(p.x2 + row * p.c2, p.c2, std::copy_n(p.x + row * p.c, p.c, p.y + row * (p.c + p.c2)));
+  });
+}
+
+inline void launch(const Cpu&, const Split<float>& p) {
+  parallel_ranges(p.rows, 256, [&](std::int64_t first, std::int64_t last) {
+    for (std::int64_t row = first; row < last; ++row) {
+      const float* y = p.y + row * (p.c + p.c2);
+      std::copy_n(y, p.c, p.x + row * p.c);
+      std::copy_n(y + p.c, p.c2, p.x2 + row * p.c2);
+    }
+  });
+}
+
 }  // namespace ddpm

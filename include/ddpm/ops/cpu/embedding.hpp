@@ -13,7 +13,7 @@ inline void launch(const Cpu&, const TimestepEmbedding<float>& p) {
   const int half = p.dim / 2;
   struct Frequencies {};
   float* frequency = thread_scratch<Frequencies>(static_cast<std::size_t>(half));
-  for (int i = 0; i < half; ++i) frequency[i] = static_cast<float>(timestep_frequency(i, half, p.freq_shift));
+  for (int i = 0; i < half; ++i) frequency[i] = timestep_frequency<float>(i, half, p.freq_shift);
   parallel_ranges(p.n, 4, [&](std::int64_t first, std::int64_t last) {
     for (std::int64_t n = first; n < last; ++n) {
       float* y = p.y + n * p.dim;

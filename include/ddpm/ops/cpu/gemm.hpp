@@ -28,8 +28,9 @@ struct RowProduct {
   int rows;
   int runs, run_length;
   std::ptrdiff_t run_stride;
-  const float* b;     // [runs * run_length, panel], panel = 1 or 2 vectors, enough for `columns`
-  const float* init;  // [samples, init_stride], readable to the panel's width
+  const float* b;  // [runs * run_length, panel], panel = 1 or 2 vectors, enough for `columns`
+  const float*
+      init;  // [samples, init_stride], readable to the panel's width; added last, off the critical path
   std::ptrdiff_t init_stride;
   const float* residual;  // or null
   float* y;
@@ -54,14 +55,38 @@ struct TileExtent {
   int first, rows;
 };
 
+// sum[i][:] += row[i][k] * b[k][:] over k < length.
+template <class V, bool wide, int... I>
+[[gnu::always_inline]] inline void accumulate(const float* const (&row)[sizeof...(I)], int length,
+                                              const float* b, typename V::type (&sum0)[sizeof...(I)],
+                                              typename V::type (&sum1)[sizeof...(I)]) {
+  constexpr int panel = wide ? 2 * V::width : V::width;
+  for (int k = 0; k < length; ++k, b += panel) {
+    const typename V::type b0 = vector_at<V>(b).value;
+    if constexpr (wide) {
+      const typename V::type b1 = vector_at<V>(b + V::width).value;
+      ((sum0[I] += row[I][k] * b0, sum1[I] += row[I][k] * b1), ...);
+    } else {
+      ((sum0[I] += row[I][k] * b0), ...);
+    }
+  }
+}
+
 template <class V>
 struct RowTile {
   using Vector = typename V::type;
 
-  [[gnu::always_inline]] static void store(const RowProduct& p, int i, int column, Vector& sum) {
-    const std::ptrdiff_t at = p.target[i] * p.y_stride + column;
-    if (p.residual) sum += vector_at<V>(p.residual + at);
-    vector_at<V>(p.y + at) = sum * p.scale;
+  template <bool wide>
+  [[gnu::always_inline]] static void store(const RowProduct& p, int i, Vector& sum0, Vector& sum1) {
+    const std::ptrdiff_t at = p.target[i] * p.y_stride;
+    if (p.residual) {
+      sum0 += vector_at<V>(p.residual + at).value;
+      if constexpr (wide) sum1 += vector_at<V>(p.residual + at + V::width).value;
+    }
+    const float* init = p.init + p.sample[i] * p.init_stride;
+    vector_at<V>(p.y + at).value = (sum0 + vector_at<V>(init).value) * p.scale;
+    if constexpr (wide)
+      vector_at<V>(p.y + at + V::width).value = (sum1 + vector_at<V>(init + V::width).value) * p.scale;
   }
 
   // For the rim of the matrix, where a whole vector may not be read or written.
@@ -69,7 +94,8 @@ struct RowTile {
     for (int i = 0; i < extent.rows; ++i)
       for (int j = 0; j < p.columns; ++j) {
         const std::ptrdiff_t at = p.target[extent.first + i] * p.y_stride + j;
-        p.y[at] = p.scale * (sums[i * panel + j] + (p.residual ? p.residual[at] : 0.0f));
+        const float init = p.init[p.sample[extent.first + i] * p.init_stride + j];
+        p.y[at] = p.scale * (sums[i * panel + j] + init + (p.residual ? p.residual[at] : 0.0f));
       }
   }
 
@@ -77,31 +103,20 @@ struct RowTile {
   [[gnu::always_inline]] static void run(const RowProduct& p, TileExtent extent,
                                          std::integer_sequence<int, I...>) {
     constexpr int height = sizeof...(I), panel = wide ? 2 * V::width : V::width;
-    const int* sample = p.sample + extent.first;
-    Vector sum0[height] = {vector_at<V>(p.init + sample[I] * p.init_stride)...};
-    Vector sum1[height];
-    if constexpr (wide) ((sum1[I] = vector_at<V>(p.init + sample[I] * p.init_stride + V::width)), ...);
+    Vector sum0[height] = {}, sum1[height] = {};
     const float* b = p.b;
     for (int run = 0; run < p.runs; ++run) {
       const float* a = p.a + run * p.run_stride;
       const float* row[height] = {a + p.source[extent.first + I]...};
-      for (int k = 0; k < p.run_length; ++k, b += panel) {
-        const Vector b0 = vector_at<V>(b);
-        if constexpr (wide) {
-          const Vector b1 = vector_at<V>(b + V::width);
-          ((sum0[I] += row[I][k] * b0, sum1[I] += row[I][k] * b1), ...);
-        } else {
-          ((sum0[I] += row[I][k] * b0), ...);
-        }
-      }
+      accumulate<V, wide, I...>(row, p.run_length, b, sum0, sum1);
+      b += p.run_length * panel;
     }
     if (extent.rows == height && p.columns == panel) {
-      (store(p, extent.first + I, 0, sum0[I]), ...);
-      if constexpr (wide) (store(p, extent.first + I, V::width, sum1[I]), ...);
+      (store<wide>(p, extent.first + I, sum0[I], sum1[I]), ...);
     } else {
       alignas(64) float sums[height * panel];
-      ((vector_at<V>(sums + I * panel) = sum0[I]), ...);
-      if constexpr (wide) ((vector_at<V>(sums + I * panel + V::width) = sum1[I]), ...);
+      ((vector_at<V>(sums + I * panel).value = sum0[I]), ...);
+      if constexpr (wide) ((vector_at<V>(sums + I * panel + V::width).value = sum1[I]), ...);
       store_part(p, extent, sums, panel);
     }
   }
@@ -135,11 +150,62 @@ inline void row_product(const RowProduct& p) {
     run_leaf<RowProductLeaf<false>>(p);
 }
 
+// y = a * b, with whole panels of columns and nothing added: the short products of Winograd's algorithm,
+// where the start and the end of a tile weigh more.
+struct PanelProduct {
+  const float* a;  // [rows, a_stride], readable (but not used) for row_table_unit rows more
+  std::ptrdiff_t a_stride;
+  int rows, depth;
+  const float* b;  // [depth, panel]
+  float* y;        // [rows, panel], and room for row_table_unit rows more
+};
+
+template <bool wide>
+struct PanelProductLeaf {
+  template <class V, int... I>
+  [[gnu::always_inline]] static void tile(const PanelProduct& p, int first,
+                                          std::integer_sequence<int, I...>) {
+    constexpr int height = sizeof...(I), panel = wide ? 2 * V::width : V::width;
+    typename V::type sum0[height] = {}, sum1[height] = {};
+    const float* a = p.a + first * p.a_stride;
+    const float* row[height] = {a + I * p.a_stride...};
+    accumulate<V, wide, I...>(row, p.depth, p.b, sum0, sum1);
+    float* y = p.y + std::ptrdiff_t{first} * panel;
+    ((vector_at<V>(y + I * panel).value = sum0[I]), ...);
+    if constexpr (wide) ((vector_at<V>(y + I * panel + V::width).value = sum1[I]), ...);
+  }
+
+  template <class V>
+  [[gnu::always_inline]] static void run(const PanelProduct& p) {
+    using Heights = TileHeights<V>;
+    for (int first = 0; first < p.rows; first += Heights::full) {
+      const int height = Heights::of(p.rows - first);
+      if (height == Heights::full)
+        tile<V>(p, first, std::make_integer_sequence<int, Heights::full>{});
+      else if (height == Heights::most)
+        tile<V>(p, first, std::make_integer_sequence<int, Heights::most>{});
+      else if (height == Heights::some)
+        tile<V>(p, first, std::make_integer_sequence<int, Heights::some>{});
+      else
+        tile<V>(p, first, std::make_integer_sequence<int, 1>{});
+    }
+  }
+};
+
+inline void panel_product(const PanelProduct& p, int panel) {
+  if (panel > vector_width())
+    run_leaf<PanelProductLeaf<true>>(p);
+  else
+    run_leaf<PanelProductLeaf<false>>(p);
+}
+
 // sum[t][i][j] += sum over pixels of a[pixel][i] * b[pixel + tap t][j], with i < height, j < panel. Pixels
 // come in `images` of `lines` of `line_length`.
 struct OuterProduct {
-  const float* a;  // [images, lines, line_length, height]
-  const float* b;  // pixel (m, l, k) of tap t at tap_offset[t] + m * image_stride + l * line_stride + k * step
+  const float* a;  // pixel i at i * a_step
+  std::ptrdiff_t a_step;
+  const float*
+      b;  // pixel (m, l, k) of tap t at tap_offset[t] + m * image_stride + l * line_stride + k * step
   std::ptrdiff_t image_stride, line_stride, step;
   int images, lines, line_length;
   const int* tap_offset;
@@ -157,26 +223,26 @@ struct OuterTile {
     constexpr int height = sizeof...(I), panel = wide ? 2 * V::width : V::width;
     for (int tap = 0; tap < p.taps; ++tap) {
       float* sum = p.sum + tap * height * panel;
-      Vector sum0[height] = {vector_at<V>(sum + I * panel)...};
+      Vector sum0[height] = {vector_at<V>(sum + I * panel).value...};
       Vector sum1[height];
-      if constexpr (wide) ((sum1[I] = vector_at<V>(sum + I * panel + V::width)), ...);
+      if constexpr (wide) ((sum1[I] = vector_at<V>(sum + I * panel + V::width).value), ...);
       const float* a = p.a;
       for (int line = 0; line < p.images * p.lines; ++line) {
         const int image = line / p.lines;
         const float* b =
             p.b + p.tap_offset[tap] + image * p.image_stride + (line - image * p.lines) * p.line_stride;
-        for (int k = 0; k < p.line_length; ++k, a += height, b += p.step) {
-          const Vector b0 = vector_at<V>(b);
+        for (int k = 0; k < p.line_length; ++k, a += p.a_step, b += p.step) {
+          const Vector b0 = vector_at<V>(b).value;
           if constexpr (wide) {
-            const Vector b1 = vector_at<V>(b + V::width);
+            const Vector b1 = vector_at<V>(b + V::width).value;
             ((sum0[I] += a[I] * b0, sum1[I] += a[I] * b1), ...);
           } else {
             ((sum0[I] += a[I] * b0), ...);
           }
         }
       }
-      ((vector_at<V>(sum + I * panel) = sum0[I]), ...);
-      if constexpr (wide) ((vector_at<V>(sum + I * panel + V::width) = sum1[I]), ...);
+      ((vector_at<V>(sum + I * panel).value = sum0[I]), ...);
+      if constexpr (wide) ((vector_at<V>(sum + I * panel + V::width).value = sum1[I]), ...);
     }
   }
 };
@@ -204,16 +270,17 @@ inline void outer_product(const OuterProduct& p, int panel) {
     run_leaf<OuterProductLeaf<false>>(p);
 }
 
-// A RowProduct whose B is [columns, runs * run_length] and whose run_length is a multiple of the vector width.
+// A RowProduct whose B is [columns, runs * run_length] and whose run_length is a multiple of the vector
+// width.
 struct DotProductLeaf {
   static constexpr int rows_at_once = 4;
 
   template <class V>
   [[gnu::always_inline]] static float total(const typename V::type& sum) {
     alignas(64) float lanes[V::width];
-    vector_at<V>(lanes) = sum;
-    typename Vector4::type four = vector_at<Vector4>(lanes);
-    for (int i = 4; i < V::width; i += 4) four += vector_at<Vector4>(lanes + i);
+    vector_at<V>(lanes).value = sum;
+    typename Vector4::type four = vector_at<Vector4>(lanes).value;
+    for (int i = 4; i < V::width; i += 4) four += vector_at<Vector4>(lanes + i).value;
     return (four[0] + four[1]) + (four[2] + four[3]);
   }
 
@@ -228,8 +295,8 @@ struct DotProductLeaf {
       const float* a = p.a + run * p.run_stride;
       const float* row[height] = {a + p.source[extent.first + I]...};
       for (int k = 0; k < p.run_length; k += V::width, b += V::width) {
-        const Vector b0 = vector_at<V>(b);
-        ((sum[I] += vector_at<V>(row[I] + k) * b0), ...);
+        const Vector b0 = vector_at<V>(b).value;
+        ((sum[I] += vector_at<V>(row[I] + k).value * b0), ...);
       }
     }
     const float totals[height] = {total<V>(sum[I])...};

@@ -48,7 +48,7 @@ inline void copy_window(const Images& images, const Window& window, const Channe
   const int u = images.upsample, depth = channels.depth;
   const int begin = std::clamp(-window.left, 0, window.columns);
   const int end = std::clamp(images.w * u - window.left, begin, window.columns);
-  const bool contiguous = u == 1 && images.c2 == 0 && depth == images.c;
+  const bool contiguous = u == 1 && images.c2 == 0 && channels.count == images.c && depth == images.c;
   for (int row = 0; row < window.rows; ++row, to += std::int64_t{window.columns} * depth) {
     const int y = window.top + row;
     if (y < 0 || y >= images.h * u) {

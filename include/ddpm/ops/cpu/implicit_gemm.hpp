@@ -15,12 +15,13 @@
 #include <ddpm/ops/cpu/gemm.hpp>
 #include <ddpm/ops/cpu/image_window.hpp>
 #include <ddpm/ops/cpu/packed_weights.hpp>
+#include <ddpm/ops/cpu/tasks.hpp>
 
 namespace ddpm::detail::cpu {
 
 // What is added to the sums of the first tensor written: scale * (init[sample] + residual + sum).
 struct Epilogue {
-  const float* init;  // [samples, init_stride], zeros where nothing is added
+  const float* init;           // [samples, init_stride], zeros where nothing is added
   std::ptrdiff_t init_stride;  // 0: one row for all samples
   const float* residual;       // or null
   float scale;
@@ -33,9 +34,9 @@ struct UnitShape {
 };
 
 struct ImplicitGemmTuning {
-  int pixels = 192;          // per unit: the panel's way from the outer cache is paid by as many
-  int least_pixels = 48;     // units get this small to keep several threads busy
-  int tasks = 16;            // wanted, by small units first, then by cutting the panels into groups
+  int pixels = 192;             // per unit: the panel's way from the outer cache is paid by as many
+  int least_pixels = 48;        // units get this small to keep several threads busy
+  int tasks = 16;               // wanted, by small units first, then by cutting the panels into groups
   int window_floats = 1 << 17;  // of a unit's copied window: half of a 1 MiB cache
 };
 constexpr ImplicitGemmTuning implicit_gemm_tuning;
@@ -74,7 +75,9 @@ struct ImplicitGemm {
     const int row_units = ceil_div(row.count, cut.rows), units = cut.units(n, row.count);
     const int groups = std::min(weights.panels(), ceil_div(implicit_gemm_tuning.tasks, units));
     const int group = ceil_div(weights.panels(), groups);
-    parallel_for(std::int64_t{units} * groups, [&](std::int64_t task) {
+    const double operations =
+        2.0 * n * row.count * column.count * weights.columns() * row.taps * column.taps * weights.depth();
+    run_tasks(std::int64_t{units} * groups, operations, [&](std::int64_t task) {
       const int index = static_cast<int>(task / groups), first = static_cast<int>(task % groups) * group;
       Unit unit{index / row_units * cut.images, cut.images, index % row_units * cut.rows, cut.rows};
       unit.images = std::min(unit.images, n - unit.n);
@@ -92,8 +95,9 @@ struct ImplicitGemm {
     const std::int64_t pixels = std::int64_t{n} * row.count * column.count;
     const std::int64_t source = std::int64_t{weights.depth()} * row.source_step * column.source_step;
     const auto fit = static_cast<int>(std::min<std::int64_t>(t.pixels, t.window_floats / source));
-    const int wanted = std::max(t.least_pixels, std::min<int>(fit, static_cast<int>(std::min<std::int64_t>(
-                                                                       pixels / t.tasks, t.pixels))));
+    const int wanted =
+        std::max(t.least_pixels,
+                 std::min<int>(fit, static_cast<int>(std::min<std::int64_t>(pixels / t.tasks, t.pixels))));
     const int rows = std::clamp(wanted / column.count, 1, row.count);
     if (rows < row.count) return {1, ceil_div(row.count, ceil_div(row.count, rows))};
     return {std::clamp(wanted / (rows * column.count), 1, n), rows};
@@ -102,22 +106,24 @@ struct ImplicitGemm {
   // A 1x1 convolution of one tensor needs no window.
   bool reads_in_place() const {
     const Conv2dGeometry& g = weights.correlation.shape;
-    return g.kernel == 1 && g.stride == 1 && g.pad_begin == 0 && g.p == g.h && g.q == g.w && g.upsample == 1 &&
-           images.c2 == 0 && weights.depth() == images.c;
+    return g.kernel == 1 && g.stride == 1 && g.pad_begin == 0 && g.p == g.h && g.q == g.w &&
+           g.upsample == 1 && images.c2 == 0 && weights.depth() == images.c;
   }
 
   Source read_source(const Unit& unit, const AxisPhase& row, const AxisPhase& column) const {
     if (reads_in_place())
-      return {images.x + (std::int64_t{unit.n} * images.h + unit.row) * images.w * images.c, images.w, images.h};
+      return {images.x + (std::int64_t{unit.n} * images.h + unit.row) * images.w * images.c, images.w,
+              images.h};
     const int rows = (unit.rows - 1) * row.source_step + row.taps;
     const int columns = (column.count - 1) * column.source_step + column.taps;
     const int depth = weights.depth();
     const std::int64_t size = std::int64_t{rows} * columns * depth;
     float* window = thread_scratch<SourceTag>(static_cast<std::size_t>(size * unit.images));
     for (int i = 0; i < unit.images; ++i)
-      copy_window(images,
-                  {unit.n + i, unit.row * row.source_step + row.source_first, column.source_first, rows, columns},
-                  {0, images.channels(), depth}, window + i * size);
+      copy_window(
+          images,
+          {unit.n + i, unit.row * row.source_step + row.source_first, column.source_first, rows, columns},
+          {0, images.channels(), depth}, window + i * size);
     return {window, columns, rows};
   }
 

@@ -18,29 +18,35 @@ namespace ddpm::detail::cpu {
 
 enum class Isa { baseline, avx2, avx512 };
 
-// `type` is a register; `memory` is the same where it lies among floats. `tile_rows` is the number of rows of
-// the tallest register tile that is two vectors wide: 2 * tile_rows sums, two operands and a broadcast fit
-// the 16 (AVX-512: 32) registers.
+// `type` is a register; `memory` is the same where it lies among floats, at any alignment. `tile_rows` is the
+// number of rows of the tallest register tile that is two vectors wide: 2 * tile_rows sums, two operands and
+// a broadcast fit the 16 (AVX-512: 32) registers.
 struct Vector4 {
   typedef float type __attribute__((vector_size(16)));
-  typedef float memory __attribute__((vector_size(16), aligned(4), may_alias));
+  struct [[gnu::packed, gnu::may_alias]] memory {
+    type value;
+  };
   static constexpr int width = 4;
   static constexpr int tile_rows = 6;
 };
 struct Vector8 {
   typedef float type __attribute__((vector_size(32)));
-  typedef float memory __attribute__((vector_size(32), aligned(4), may_alias));
+  struct [[gnu::packed, gnu::may_alias]] memory {
+    type value;
+  };
   static constexpr int width = 8;
   static constexpr int tile_rows = 6;
 };
 struct Vector16 {
   typedef float type __attribute__((vector_size(64)));
-  typedef float memory __attribute__((vector_size(64), aligned(4), may_alias));
+  struct [[gnu::packed, gnu::may_alias]] memory {
+    type value;
+  };
   static constexpr int width = 16;
   static constexpr int tile_rows = 12;
 };
 
-// The floats at p as one vector, to be read or written.
+// The floats at p as one vector, to be read or written through .value.
 template <class V>
 [[gnu::always_inline]] inline const typename V::memory& vector_at(const float* p) {
   return *reinterpret_cast<const typename V::memory*>(p);

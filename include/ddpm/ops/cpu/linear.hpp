@@ -11,14 +11,14 @@ namespace ddpm {
 
 template <std::same_as<float> T>
 void launch(const Cpu& device, const LinearForward<T>& p) {
-  launch(device, Conv2dForward<T>{linear_geometry(p.m, p.in, p.out), p.x, nullptr, p.weight, p.prepared, p.bias,
-                                  nullptr, p.residual, p.scale, p.y});
+  launch(device, Conv2dForward<T>{linear_geometry(p.m, p.in, p.out), p.x, nullptr, p.weight, p.prepared,
+                                  p.bias, nullptr, p.residual, p.scale, p.y});
 }
 
 template <std::same_as<float> T>
 void launch(const Cpu& device, const LinearBackwardData<T>& p) {
-  launch(device, Conv2dBackwardData<T>{linear_geometry(p.m, p.in, p.out), p.dy, p.weight, p.prepared, p.dx,
-                                       nullptr});
+  launch(device,
+         Conv2dBackwardData<T>{linear_geometry(p.m, p.in, p.out), p.dy, p.weight, p.prepared, p.dx, nullptr});
 }
 
 template <std::same_as<float> T>

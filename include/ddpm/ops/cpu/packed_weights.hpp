@@ -6,10 +6,10 @@
 #include <algorithm>
 #include <cstdint>
 
-#include <ddpm/core/parallel.hpp>
 #include <ddpm/ops/cpu/conv2d_phases.hpp>
 #include <ddpm/ops/cpu/image_window.hpp>
 #include <ddpm/ops/cpu/isa.hpp>
+#include <ddpm/ops/cpu/tasks.hpp>
 
 namespace ddpm::detail::cpu {
 
@@ -36,7 +36,9 @@ struct PackedWeights {
   static bool uses_dot(int outputs) { return outputs > 0 && outputs <= dot_columns; }
   static int panels_of(int outputs) { return ceil_div(outputs, panel_width()); }
   // Columns stored for a tensor: the last panel may be one vector wide instead of two.
-  static int columns_of(int outputs) { return uses_dot(outputs) ? outputs : round_up(outputs, vector_width()); }
+  static int columns_of(int outputs) {
+    return uses_dot(outputs) ? outputs : round_up(outputs, vector_width());
+  }
 
   int panels() const { return panels_of(correlation.outputs(0)) + panels_of(correlation.outputs(1)); }
   int columns() const { return columns_of(correlation.outputs(0)) + columns_of(correlation.outputs(1)); }
@@ -48,7 +50,8 @@ struct PackedWeights {
     const int outputs = correlation.outputs(tensor);
     const int width = std::min(panel_width(), columns_of(outputs) - first);
     const int before = tensor == 0 ? 0 : columns_of(correlation.outputs(0));
-    return {tensor, first, std::min(outputs - first, panel_width()), uses_dot(outputs), width, before + first};
+    return {tensor, first,         std::min(outputs - first, panel_width()), uses_dot(outputs),
+            width,  before + first};
   }
 
   // Length of the sum of one output of a phase.
@@ -64,16 +67,18 @@ struct PackedWeights {
 
   void pack(const float* weight, float* to) const {
     for (int phase = 0; phase < correlation.phases(); to += phase_size(phase++))
-      parallel_for(panels(), [&](std::int64_t index) {
+      run_tasks(panels(), pack_operations(phase), [&](std::int64_t index) {
         const Panel p = panel(static_cast<int>(index));
         float* panel_weights = to + p.offset * sum_length(phase);
-        fill_zero(panel_weights, p.width * sum_length(phase));
         pack_panel(weight, phase, p, panel_weights);
       });
   }
 
- private:
+  // Moving a weight takes as long as some ten multiplications.
+  double pack_operations(int phase) const { return 10.0 * static_cast<double>(phase_size(phase)); }
+
   void pack_panel(const float* weight, int phase, const Panel& p, float* to) const {
+    fill_zero(to, p.width * sum_length(phase));
     const Axis rows = correlation.rows(), columns = correlation.columns();
     const int row_class = phase / columns.phases(), column_class = phase % columns.phases();
     const AxisPhase row = rows.at(row_class), column = columns.at(column_class);
@@ -88,6 +93,7 @@ struct PackedWeights {
       }
   }
 
+ private:
   struct TapPlace {
     int tap;  // where its weights are added
     std::int64_t sum_length;

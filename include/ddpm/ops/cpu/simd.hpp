@@ -137,7 +137,9 @@ template <class V>
   p = p * (r * r) + r + 1.0f;
   // 2^n as 2 * 2^(n - 1): n reaches 128
   F power;
-  const I bits = (biased - 1) << 23;
+  Words<V> bits;
+  reinterpret(bits, biased);
+  bits = (bits - 1u) << 23;
   reinterpret(power, bits);
   y = (p * 2.0f) * power;
 }
@@ -195,12 +197,11 @@ template <class V>
 template <class V>
 [[gnu::always_inline]] inline void sqrt_lanes(Floats<V>& y, const Floats<V>& input) {
   using F = Floats<V>;
-  using I = Ints<V>;
   const F largest = F{} + 1e38f;
   const F x = input > largest ? largest : input;
-  I bits;
+  Words<V> bits;
   reinterpret(bits, x);
-  const I guess = 0x5f375a86 - (bits >> 1);
+  const Words<V> guess = 0x5f375a86u - (bits >> 1);
   F r;
   reinterpret(r, guess);
   const F half = x * 0.5f;
@@ -244,28 +245,31 @@ template <class V>
 
 // random_words(at, first_block + lane), word by word.
 template <class V>
-[[gnu::always_inline]] inline void random_lanes(Words<V> (&word)[4], const RandomPosition& at,
-                                                std::uint32_t first_block) {
-  std::uint32_t block[V::width];
-  for (int i = 0; i < V::width; ++i) block[i] = first_block + static_cast<std::uint32_t>(i);
-  load(word[0], block);
-  word[1] = Words<V>{} + static_cast<std::uint32_t>(at.sample);
-  word[2] = Words<V>{} + at.step;
-  word[3] =
-      Words<V>{} + (static_cast<std::uint32_t>(at.stream) | static_cast<std::uint32_t>(at.sample >> 32) << 8);
-  auto key0 = static_cast<std::uint32_t>(at.seed), key1 = static_cast<std::uint32_t>(at.seed >> 32);
-  for (int round = 0; round < 10; ++round) {
-    Words<V> a_low, a_high, b_low, b_high;
-    multiply_wide<V>(a_low, a_high, word[0], 0xD2511F53u);
-    multiply_wide<V>(b_low, b_high, word[2], 0xCD9E8D57u);
-    word[0] = b_high ^ word[1] ^ key0;
-    word[1] = b_low;
-    word[2] = a_high ^ word[3] ^ key1;
-    word[3] = a_low;
-    key0 += 0x9E3779B9u;
-    key1 += 0xBB67AE85u;
+struct RandomLanes {
+  Words<V> word0, word1, word2, word3;
+
+  [[gnu::always_inline]] RandomLanes(const RandomPosition& at, std::uint32_t first_block) {
+    std::uint32_t block[V::width];
+    for (int i = 0; i < V::width; ++i) block[i] = first_block + static_cast<std::uint32_t>(i);
+    load(word0, block);
+    word1 = Words<V>{} + static_cast<std::uint32_t>(at.sample);
+    word2 = Words<V>{} + at.step;
+    word3 = Words<V>{} +
+            (static_cast<std::uint32_t>(at.stream) | static_cast<std::uint32_t>(at.sample >> 32) << 8);
+    auto key0 = static_cast<std::uint32_t>(at.seed), key1 = static_cast<std::uint32_t>(at.seed >> 32);
+    for (int round = 0; round < 10; ++round) {
+      Words<V> a_low, a_high, b_low, b_high;
+      multiply_wide<V>(a_low, a_high, word0, 0xD2511F53u);
+      multiply_wide<V>(b_low, b_high, word2, 0xCD9E8D57u);
+      word0 = b_high ^ word1 ^ key0;
+      word1 = b_low;
+      word2 = a_high ^ word3 ^ key1;
+      word3 = a_low;
+      key0 += 0x9E3779B9u;
+      key1 += 0xBB67AE85u;
+    }
   }
-}
+};
 
 // uniform() of core/rng.hpp
 template <class V>
@@ -290,16 +294,34 @@ struct DrawWords {
   template <class V>
   [[gnu::always_inline]] static void run(const DrawWords& p) {
     for (int b = 0; b < p.blocks; b += V::width) {
-      Words<V> word[4] = {};
-      random_lanes<V>(word, p.at, p.first_block + static_cast<std::uint32_t>(b));
+      const RandomLanes<V> random(p.at, p.first_block + static_cast<std::uint32_t>(b));
       std::uint32_t lane[4][V::width];
-      for (int k = 0; k < 4; ++k) store(lane[k], word[k]);
+      store(lane[0], random.word0);
+      store(lane[1], random.word1);
+      store(lane[2], random.word2);
+      store(lane[3], random.word3);
       const int count = p.blocks - b < V::width ? p.blocks - b : V::width;
       for (int i = 0; i < count; ++i)
         for (int k = 0; k < 4; ++k) p.out[4 * (b + i) + k] = lane[k][i];
     }
   }
 };
+
+// Box-Muller on one pair of words, as normals() of core/rng.hpp.
+template <class V>
+[[gnu::always_inline]] inline void normal_pair(float* first, float* second, const Words<V>& a,
+                                               const Words<V>& b) {
+  Floats<V> u, radius, angle, sine, cosine;
+  uniform_lanes<V>(u, a);
+  log_lanes<V>(u, u);
+  sqrt_lanes<V>(radius, u * -2.0f);
+  uniform_lanes<V>(angle, b);
+  sincos_lanes<V>(sine, cosine, angle * 6.283185307f);
+  cosine *= radius;
+  sine *= radius;
+  store(first, cosine);
+  store(second, sine);
+}
 
 struct DrawNormals {
   RandomPosition at;
@@ -310,21 +332,10 @@ struct DrawNormals {
   template <class V>
   [[gnu::always_inline]] static void run(const DrawNormals& p) {
     for (int b = 0; b < p.blocks; b += V::width) {
-      Words<V> word[4] = {};
-      random_lanes<V>(word, p.at, p.first_block + static_cast<std::uint32_t>(b));
+      const RandomLanes<V> random(p.at, p.first_block + static_cast<std::uint32_t>(b));
       float lane[4][V::width];
-      for (int pair = 0; pair < 2; ++pair) {
-        Floats<V> u, radius, angle, sine, cosine;
-        uniform_lanes<V>(u, word[2 * pair]);
-        log_lanes<V>(u, u);
-        sqrt_lanes<V>(radius, u * -2.0f);
-        uniform_lanes<V>(angle, word[2 * pair + 1]);
-        sincos_lanes<V>(sine, cosine, angle * 6.283185307f);
-        cosine = cosine * radius;
-        sine = sine * radius;
-        store(lane[2 * pair], cosine);
-        store(lane[2 * pair + 1], sine);
-      }
+      normal_pair<V>(lane[0], lane[1], random.word0, random.word1);
+      normal_pair<V>(lane[2], lane[3], random.word2, random.word3);
       const int count = p.blocks - b < V::width ? p.blocks - b : V::width;
       for (int i = 0; i < count; ++i)
         for (int k = 0; k < 4; ++k) p.out[4 * (b + i) + k] = lane[k][i];

@@ -14,7 +14,7 @@ void launch(const Reference&, const TimestepEmbedding<T>& p) {
     for (int i = 0; i < half; ++i) {
       using Real = Accumulator<T>;
       const auto angle =
-          static_cast<Real>(p.t[n]) * static_cast<Real>(timestep_frequency(i, half, p.freq_shift));
+          static_cast<Real>(p.t[n]) * timestep_frequency<Real>(i, half, p.freq_shift);
       const double sine = std::sin(static_cast<double>(angle)), cosine = std::cos(static_cast<double>(angle));
       y[i] = static_cast<T>(p.flip_sin_to_cos ? cosine : sine);
       y[half + i] = static_cast<T>(p.flip_sin_to_cos ? sine : cosine);

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: MIT
+// How a weight gradient is cut: into register tiles ("cells") that groups of tasks sum up in slices of the
+// pixels, and how the slices are added, in order, so that no result depends on the number of threads.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+
+#include <ddpm/core/parallel.hpp>
+#include <ddpm/ops/cpu/gemm.hpp>
+#include <ddpm/ops/cpu/image_window.hpp>
+#include <ddpm/ops/cpu/isa.hpp>
+
+namespace ddpm::detail::cpu {
+
+// to = the sum of `slices` arrays, each `stride` after the one before.
+struct SliceSum {
+  const float* from;
+  std::ptrdiff_t stride;
+  int slices;
+  float* to;
+  std::int64_t count;  // a multiple of every vector width
+
+  template <class V>
+  [[gnu::always_inline]] static void run(const SliceSum& p) {
+    for (std::int64_t i = 0; i < p.count; i += V::width) {
+      typename V::type sum = vector_at<V>(p.from + i).value;
+      for (int slice = 1; slice < p.slices; ++slice) sum += vector_at<V>(p.from + slice * p.stride + i).value;
+      vector_at<V>(p.to + i).value = sum;
+    }
+  }
+};
+
+// to[i] += from[i]
+struct Accumulation {
+  const float* from;
+  float* to;
+  int count;
+
+  template <class V>
+  [[gnu::always_inline]] static void run(const Accumulation& p) {
+    int i = 0;
+    for (; i + V::width <= p.count; i += V::width)
+      vector_at<V>(p.to + i).value += vector_at<V>(p.from + i).value;
+    for (; i < p.count; ++i) p.to[i] += p.from[i];
+  }
+};
+
+// Where a row, tap and column of the summed matrices belongs in dweight.
+struct GradientTarget {
+  float* dweight;
+  std::int64_t row_stride, tap_stride, column_stride;
+};
+
+// `matrices` matrices [rows, columns], for instance one per tap. A cell holds the same register tile of all:
+// [matrix][height][width]. A slice holds all cells, each with room for a full tile.
+struct GradientCells {
+  int rows, columns, matrices;
+  int blocks, panels;            // register tiles along the rows and the columns
+  int block_group, panel_group;  // computed by one task
+
+  static GradientCells of(int rows, int columns, int matrices, int group) {
+    const int blocks = ceil_div(rows, tile_rows()), panels = ceil_div(columns, panel_width());
+    return {rows,
+            columns,
+            matrices,
+            blocks,
+            panels,
+            std::min(blocks, ceil_div(group, tile_rows())),
+            std::min(panels, ceil_div(group, panel_width()))};
+  }
+
+  struct Group {
+    int block, block_end, panel, panel_end;
+  };
+  int groups() const { return ceil_div(blocks, block_group) * ceil_div(panels, panel_group); }
+  Group group(int index) const {
+    const int panel_groups = ceil_div(panels, panel_group);
+    const int block = index / panel_groups * block_group, panel = index % panel_groups * panel_group;
+    return {block, std::min(blocks, block + block_group), panel, std::min(panels, panel + panel_group)};
+  }
+
+  std::int64_t cell_size() const { return std::int64_t{matrices} * tile_rows() * panel_width(); }
+  std::int64_t slice_size() const { return cell_size() * blocks * panels; }
+  std::int64_t cell(int block, int panel) const {
+    return (std::int64_t{block} * panels + panel) * cell_size();
+  }
+  int height(int block) const { return tile_height(rows - block * tile_rows()); }
+  int width(int panel) const {
+    return columns - panel * panel_width() > vector_width() ? panel_width() : vector_width();
+  }
+
+  void zero(const Group& group, float* slice) const {
+    for (int block = group.block; block < group.block_end; ++block)
+      fill_zero(slice + cell(block, group.panel), (group.panel_end - group.panel) * cell_size());
+  }
+
+  // Operations, for run_tasks: of a sum over `pixels` (or tiles), and of adding up the slices.
+  double sum_operations(double pixels) const { return 2.0 * pixels * matrices * rows * columns; }
+  double total_operations(int slices) const { return 10.0 * slices * matrices * rows * columns; }
+
+  // One cell summed over the slices.
+  float* total(int block, int panel, const float* sums, int slices) const {
+    struct TotalTag;
+    float* to = thread_scratch<TotalTag>(static_cast<std::size_t>(cell_size()));
+    run_leaf<SliceSum>(SliceSum{sums + cell(block, panel), slice_size(), slices, to,
+                                std::int64_t{matrices} * height(block) * width(panel)});
+    return to;
+  }
+
+  // dweight += a cell of `taps` matrices.
+  void add(int block, int panel, int taps, const float* total, const GradientTarget& target) const {
+    const int high = height(block), wide = width(panel);
+    const int first_row = block * tile_rows(), first_column = panel * panel_width();
+    const int row_count = std::min(high, rows - first_row), count = std::min(wide, columns - first_column);
+    for (int i = 0; i < row_count; ++i)
+      for (int tap = 0; tap < taps; ++tap) {
+        float* to = target.dweight + (first_row + i) * target.row_stride + tap * target.tap_stride +
+                    first_column * target.column_stride;
+        const float* from = total + (tap * high + i) * wide;
+        if (target.column_stride == 1)
+          run_leaf<Accumulation>(Accumulation{from, to, count});
+        else
+          for (int j = 0; j < count; ++j) to[j * target.column_stride] += from[j];
+      }
+  }
+};
+
+}  // namespace ddpm::detail::cpu

@@ -1,0 +1,2 @@
+// SPDX-License-Identifier: MIT
+static_assert(false, "a message");

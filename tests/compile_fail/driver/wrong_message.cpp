@@ -1,0 +1,3 @@
+// SPDX-License-Identifier: MIT
+// expect: a message that no compiler prints
+static_assert(false, "another message");

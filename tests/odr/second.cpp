@@ -1,0 +1,4 @@
+// SPDX-License-Identifier: MIT
+#include "use.hpp"
+
+Seen look_from_second() { return look(); }

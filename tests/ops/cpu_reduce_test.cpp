@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: MIT
+#include <ddpm/ops/cpu/adamw.hpp>
+#include <ddpm/ops/cpu/embedding.hpp>
+#include <ddpm/ops/cpu/loss.hpp>
+#include <ddpm/ops/cpu/reduce.hpp>
+#include <ddpm/ops/reference/adamw.hpp>
+#include <ddpm/ops/reference/embedding.hpp>
+#include <ddpm/ops/reference/loss.hpp>
+#include <ddpm/ops/reference/reduce.hpp>
+
+#include "cpu_support.hpp"
+
+using namespace ddpm;
+using namespace cpu_support;
+
+TEST_CASE("cpu: bias_backward", "[cpu][reduce]") {
+  struct Extent {
+    int n, hw, c;
+  };
+  for (const Extent& e :
+       {Extent{1, 1, 1}, {3, 7, 5}, {2, 100, 64}, {5, 33, 17}, {2, 1024, 320}, {70, 4, 16}}) {
+    const auto samples = static_cast<std::size_t>(e.n * e.c);
+    const Floats dy = uniform(samples * static_cast<std::size_t>(e.hw), 1);
+    const Floats dbias = uniform(static_cast<std::size_t>(e.c), 2);
+    check_against_reference(message("bias_backward of ", Shape{e.n, e.hw, e.c}), [&](const auto& device) {
+      Outputs out{Floats(samples), dbias, dbias, Floats(samples)};
+      launch(device, BiasBackward<float>{dy.data(), out[0].data(), out[1].data(), e.n, e.hw, e.c});
+      launch(device, BiasBackward<float>{dy.data(), nullptr, out[2].data(), e.n, e.hw, e.c});
+      launch(device, BiasBackward<float>{dy.data(), out[3].data(), nullptr, e.n, e.hw, e.c});
+      return out;
+    });
+  }
+}
+
+TEST_CASE("cpu: squared_norm", "[cpu][reduce]") {
+  for (const std::size_t count : {0u, 1u, 15u, 64u, 1009u, 4096u, 100003u}) {
+    const Floats x = uniform(count, 1);
+    check_against_reference(message("squared_norm of ", count), [&](const auto& device) {
+      Outputs out{Floats(1)};
+      launch(device, SquaredNorm<float>{x.data(), out[0].data(), static_cast<std::int64_t>(count)});
+      return out;
+    });
+  }
+}
+
+TEST_CASE("cpu: mse_loss, weighted or not, with a gradient or not", "[cpu][loss]") {
+  const std::pair<int, int> shapes[] = {{1, 1}, {3, 5}, {2, 4096}, {4, 5003}, {130, 17}};
+  for (const auto& [n, per_sample] : shapes) {
+    const auto count = static_cast<std::size_t>(n) * static_cast<std::size_t>(per_sample);
+    const Floats x = uniform(count, 1), y = uniform(count, 2),
+                 weight = uniform(static_cast<std::size_t>(n), 3, 0, 2);
+    check_against_reference(message("mse_loss of ", n, " x ", per_sample),
+                            [&, n = n, per_sample = per_sample](const auto& device) {
+                              Outputs out{Floats(1), Floats(count), Floats(1), Floats(1), x};
+                              launch(device, MseLoss<float>{x.data(), y.data(), nullptr, out[0].data(),
+                                                            out[1].data(), n, per_sample});
+                              launch(device, MseLoss<float>{x.data(), y.data(), weight.data(), out[2].data(),
+                                                            nullptr, n, per_sample});
+                              launch(device, MseLoss<float>{out[4].data(), y.data(), weight.data(),
+                                                            out[3].data(), out[4].data(), n, per_sample});
+                              return out;
+                            });
+  }
+}
+
+TEST_CASE("cpu: adamw, with and without clipping and averaging, and ema", "[cpu][adamw]") {
+  for (const std::size_t count : {1u, 16u, 103u, 40009u}) {
+    const Floats value = uniform(count, 1), gradient = uniform(count, 2, -5, 5), first = uniform(count, 3);
+    const Floats second = uniform(count, 4, 0, 1), average = uniform(count, 5),
+                 norm{static_cast<float>(count) * 8};
+    const auto size = static_cast<std::int64_t>(count);
+    check_against_reference(message("adamw of ", count), [&](const auto& device) {
+      Outputs out{value, first, second, average, value, Floats(count), Floats(count), average};
+      AdamWOptions options{.lr = 1e-2, .weight_decay = 0.1, .grad_clip = 1};
+      launch(device, AdamWUpdate<float>{out[0].data(), gradient.data(), out[1].data(), out[2].data(),
+                                        out[3].data(), norm.data(), options, 0.19, 0.002, 0.99, size});
+      launch(device, AdamWUpdate<float>{out[4].data(), gradient.data(), out[5].data(), out[6].data(), nullptr,
+                                        nullptr, options, 0.1, 0.001, 0, size});
+      launch(device, EmaUpdate<float>{value.data(), out[7].data(), 0.9999, size});
+      return out;
+    });
+  }
+}
+
+TEST_CASE("cpu: adamw leaves the padding of a flat buffer zero", "[cpu][adamw]") {
+  Floats zero(100), first(100), second(100), average(100), gradient(100);
+  for (const auto isa : isas()) {
+    const Restore restore;
+    ddpm::detail::cpu::pin_isa(isa);
+    launch(Cpu{}, AdamWUpdate<float>{zero.data(),
+                                     gradient.data(),
+                                     first.data(),
+                                     second.data(),
+                                     average.data(),
+                                     nullptr,
+                                     {.weight_decay = 0.1},
+                                     0.1,
+                                     0.001,
+                                     0.9,
+                                     100});
+    CHECK(zero == Floats(100));
+    CHECK(second == Floats(100));
+    CHECK(average == Floats(100));
+  }
+}
+
+TEST_CASE("cpu: embeddings of time steps and classes", "[cpu][embedding]") {
+  struct Extent {
+    int n, dim;
+  };
+  for (const Extent& e : {Extent{1, 4}, {3, 7}, {5, 64}, {130, 33}}) {
+    std::vector<std::int32_t> t, label;
+    for (int n = 0; n < e.n; ++n) {
+      t.push_back(n * 997 % 1000);
+      label.push_back(n * 7 % 5);
+    }
+    const auto count = static_cast<std::size_t>(e.n * e.dim);
+    const Floats table = uniform(static_cast<std::size_t>(5 * e.dim), 1), y = uniform(count, 2);
+    check_against_reference(message("embedding of ", Shape{e.n, e.dim}), [&](const auto& device) {
+      Outputs out{Floats(count), Floats(count), y, table};
+      launch(device, TimestepEmbedding<float>{t.data(), out[0].data(), e.n, e.dim, false, 1});
+      launch(device, TimestepEmbedding<float>{t.data(), out[1].data(), e.n, e.dim, true, 0});
+      launch(device, ClassEmbedding<float>{table.data(), label.data(), out[2].data(), e.n, e.dim});
+      launch(device, ClassEmbeddingBackward<float>{y.data(), label.data(), out[3].data(), e.n, e.dim});
+      return out;
+    });
+  }
+}
