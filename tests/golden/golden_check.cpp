@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// golden_check DIR... [--device reference|cpu] [--limits]: compares the library with every fixture under the
-// folders. Exit status: 0 if all are within their limits, 1 if not, 2 for a wrong command line.
+// golden_check DIR... [--device reference|cpu|cpu-exact|cpu-fast] [--limits]: compares the library with every
+// fixture under the folders. Exit status: 0 if all are within their limits, 1 if not, 2 for a wrong command
+// line.
 #include <set>
 
 #include "ops.hpp"
@@ -106,7 +107,7 @@ int run(const std::vector<std::string>& arguments) {
     } else if (arguments[i] == "--device" && i + 1 < arguments.size()) {
       device = arguments[++i];
     } else if (arguments[i].starts_with("--")) {
-      std::fprintf(stderr, "golden_check: found %s, expected DIR... [--device reference|cpu] [--limits]\n",
+      std::fprintf(stderr, "golden_check: found %s, expected DIR... [--device DEVICE] [--limits]\n",
                    arguments[i].c_str());
       return 2;
     } else {
@@ -115,8 +116,14 @@ int run(const std::vector<std::string>& arguments) {
   }
   if (folders.empty()) return arguments.empty() ? 2 : 0;
   if (device == "reference") return check_folders(folders, ddpm::Reference{}, reference_limits);
+  using Convolution = ddpm::Cpu::Convolution;
   if (device == "cpu") return check_folders(folders, ddpm::Cpu{}, cpu_limits);
-  std::fprintf(stderr, "golden_check: found --device %s, expected reference or cpu\n", device.c_str());
+  if (device == "cpu-exact")
+    return check_folders(folders, ddpm::Cpu{.convolution = Convolution::exact}, cpu_limits);
+  if (device == "cpu-fast")
+    return check_folders(folders, ddpm::Cpu{.convolution = Convolution::fast}, cpu_limits);
+  std::fprintf(stderr, "golden_check: found --device %s, expected reference, cpu, cpu-exact or cpu-fast\n",
+               device.c_str());
   return 2;
 }
 

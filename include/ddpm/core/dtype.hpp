@@ -2,7 +2,6 @@
 // Element types: float, double (Reference only) and bf16 storage, and the type in which each is accumulated.
 #pragma once
 
-#include <bit>
 #include <concepts>
 #include <cstdint>
 
@@ -19,11 +18,11 @@ struct bf16 {
   std::uint16_t bits;
 
   bf16() = default;
-  DDPM_HOST_DEVICE constexpr explicit bf16(float value) : bits(round(std::bit_cast<std::uint32_t>(value))) {}
+  DDPM_HOST_DEVICE constexpr explicit bf16(float value) : bits(round(__builtin_bit_cast(std::uint32_t, value))) {}
   DDPM_HOST_DEVICE constexpr explicit bf16(double value) : bf16(static_cast<float>(value)) {}
   DDPM_HOST_DEVICE constexpr explicit bf16(int value) : bf16(static_cast<float>(value)) {}
   DDPM_HOST_DEVICE constexpr operator float() const {
-    return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16);
+    return __builtin_bit_cast(float, static_cast<std::uint32_t>(bits) << 16);
   }
 
  private:

@@ -48,15 +48,16 @@ class ThreadPool {
     count_ = count;
     failure_ = nullptr;
     next_.store(0, std::memory_order_relaxed);
-    busy_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
+    gate_.fetch_and(~closed, std::memory_order_release);
     generation_.fetch_add(1, std::memory_order_release);
     generation_.notify_all();
     work();
-    for (int busy, spins = 0; (busy = busy_.load(std::memory_order_acquire)) != 0; ++spins)
+    gate_.fetch_or(closed, std::memory_order_acq_rel);
+    for (std::uint32_t gate, spins = 0; (gate = gate_.load(std::memory_order_acquire)) != closed; ++spins)
       if (spins < spin_limit)
         pause();
       else
-        busy_.wait(busy, std::memory_order_acquire);
+        gate_.wait(gate, std::memory_order_acquire);
     if (failure_) std::rethrow_exception(failure_);
   }
 
@@ -66,6 +67,10 @@ class ThreadPool {
  private:
   static constexpr int spin_limit =
       20000;  // some 50 us: longer than the serial work between two loops of a step
+
+  // The gate counts the workers inside a loop. A worker that wakes after the caller has closed it turns back,
+  // so a loop never waits for a thread that the system has not got round to running.
+  static constexpr std::uint32_t closed = 1u << 31;
 
   ThreadPool() {
     const char* wanted = std::getenv("DDPM_THREADS");
@@ -97,15 +102,16 @@ class ThreadPool {
 
   void serve(std::uint32_t seen) {
     for (;;) {
-      for (int spins = 0; generation_.load(std::memory_order_acquire) == seen; ++spins)
+      for (std::uint32_t spins = 0; generation_.load(std::memory_order_acquire) == seen; ++spins)
         if (spins < spin_limit)
           pause();
         else
           generation_.wait(seen, std::memory_order_acquire);
       ++seen;
       if (stopping_.load()) return;
-      work();
-      if (busy_.fetch_sub(1, std::memory_order_acq_rel) == 1) busy_.notify_one();
+      if ((gate_.fetch_add(1, std::memory_order_acquire) & closed) == 0) work();
+      gate_.fetch_sub(1, std::memory_order_release);
+      gate_.notify_one();
     }
   }
 
@@ -129,7 +135,7 @@ class ThreadPool {
   void (*call_)(void*, std::int64_t) = nullptr;
   std::int64_t count_ = 0;
   std::atomic<std::int64_t> next_{0};
-  std::atomic<int> busy_{0};
+  std::atomic<std::uint32_t> gate_{closed};
   std::mutex failure_mutex_;
   std::exception_ptr failure_;
 };

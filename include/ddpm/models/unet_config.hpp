@@ -8,12 +8,12 @@
 #include <vector>
 
 #include <ddpm/core/error.hpp>
+#include <ddpm/nn/time_scale_shift.hpp>
 
 namespace ddpm {
 
-enum class DownBlock { plain, attention };       // DownBlock2D, AttnDownBlock2D
-enum class UpBlock { plain, attention };         // UpBlock2D, AttnUpBlock2D
-enum class TimeScaleShift { add, scale_shift };  // resnet_time_scale_shift "default", "scale_shift"
+enum class DownBlock { plain, attention };  // DownBlock2D, AttnDownBlock2D
+enum class UpBlock { plain, attention };    // UpBlock2D, AttnUpBlock2D
 
 // A default-constructed value is UNet2DModel() with every argument left out.
 struct UNetConfig {

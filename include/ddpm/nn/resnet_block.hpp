@@ -10,10 +10,10 @@
 
 #include <optional>
 
-#include <ddpm/models/unet_config.hpp>
 #include <ddpm/nn/conv2d.hpp>
 #include <ddpm/nn/group_norm.hpp>
 #include <ddpm/nn/linear.hpp>
+#include <ddpm/nn/time_scale_shift.hpp>
 #include <ddpm/ops/elementwise.hpp>
 
 namespace ddpm {

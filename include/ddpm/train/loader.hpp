@@ -15,20 +15,25 @@ namespace ddpm {
 
 struct LoaderOptions {
   int batch = 128;
-  bool flip = false;  // mirror a random half of the images; done while noising, by each sample's own random bit
+  bool labels = false;  // for a class-conditional model
+  bool flip =
+      false;  // mirror a random half of the images; done while noising, by each sample's own random bit
 };
 
-// Sample k of the run is image k % count of the order of epoch k / count. An order depends on the seed and the epoch
-// alone, so a run continues from its cursor exactly.
+// Sample k of the run is image k % count of the order of epoch k / count. An order depends on the seed and
+// the epoch alone, so a run continues from its cursor exactly.
 template <class T, Device D>
 class Loader {
  public:
   Loader(ImageSet images, const D& device, const LoaderOptions& options, const Rng& rng)
       : images_(std::move(images)), options_(options), seed_(rng.seed) {
-    check<ConfigError>(options.batch >= 1, "Loader: a batch of ", options.batch, " images, expected at least 1");
+    check<ConfigError>(options.batch >= 1, "Loader: a batch of ", options.batch,
+                       " images, expected at least 1");
     check<ConfigError>(images_.count >= 1, "Loader: there are no images");
     pixels_ = Tensor<std::uint8_t, D>(device, images_.shape(options.batch));
-    labels_ = Tensor<std::int32_t, D>(device, {options.batch});
+    check<ConfigError>(!options.labels || !images_.labels.empty(),
+                       "Loader: labels asked for, the images have none");
+    if (options.labels) labels_ = Tensor<std::int32_t, D>(device, {options.batch});
     staged_pixels_.resize(static_cast<std::size_t>(pixels_.numel()));
     staged_labels_.resize(static_cast<std::size_t>(options.batch));
     order_.resize(static_cast<std::size_t>(images_.count));
@@ -40,11 +45,11 @@ class Loader {
     for (int i = 0; i < options_.batch; ++i, ++cursor_) {
       const std::int64_t image = image_of(cursor_);
       std::copy_n(images_.pixels.begin() + image * size, size, staged_pixels_.begin() + i * size);
-      if (!images_.labels.empty())
+      if (options_.labels)
         staged_labels_[static_cast<std::size_t>(i)] = images_.labels[static_cast<std::size_t>(image)];
     }
     pixels_.upload(staged_pixels_);
-    labels_.upload(staged_labels_);
+    if (options_.labels) labels_.upload(staged_labels_);
     return {.pixels = pixels_, .labels = labels_, .flip = options_.flip};
   }
 

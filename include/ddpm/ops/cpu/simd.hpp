@@ -249,25 +249,28 @@ struct RandomLanes {
   Words<V> word0, word1, word2, word3;
 
   [[gnu::always_inline]] RandomLanes(const RandomPosition& at, std::uint32_t first_block) {
+    using W = Words<V>;
     std::uint32_t block[V::width];
     for (int i = 0; i < V::width; ++i) block[i] = first_block + static_cast<std::uint32_t>(i);
-    load(word0, block);
-    word1 = Words<V>{} + static_cast<std::uint32_t>(at.sample);
-    word2 = Words<V>{} + at.step;
-    word3 = Words<V>{} +
-            (static_cast<std::uint32_t>(at.stream) | static_cast<std::uint32_t>(at.sample >> 32) << 8);
+    W a, b = W{} + static_cast<std::uint32_t>(at.sample), c = W{} + at.step;
+    W d = W{} + (static_cast<std::uint32_t>(at.stream) | static_cast<std::uint32_t>(at.sample >> 32) << 8);
+    load(a, block);
     auto key0 = static_cast<std::uint32_t>(at.seed), key1 = static_cast<std::uint32_t>(at.seed >> 32);
     for (int round = 0; round < 10; ++round) {
-      Words<V> a_low, a_high, b_low, b_high;
-      multiply_wide<V>(a_low, a_high, word0, 0xD2511F53u);
-      multiply_wide<V>(b_low, b_high, word2, 0xCD9E8D57u);
-      word0 = b_high ^ word1 ^ key0;
-      word1 = b_low;
-      word2 = a_high ^ word3 ^ key1;
-      word3 = a_low;
+      W a_low, a_high, c_low, c_high;
+      multiply_wide<V>(a_low, a_high, a, 0xD2511F53u);
+      multiply_wide<V>(c_low, c_high, c, 0xCD9E8D57u);
+      a = c_high ^ b ^ key0;
+      b = c_low;
+      c = a_high ^ d ^ key1;
+      d = a_low;
       key0 += 0x9E3779B9u;
       key1 += 0xBB67AE85u;
     }
+    word0 = a;
+    word1 = b;
+    word2 = c;
+    word3 = d;
   }
 };
 
