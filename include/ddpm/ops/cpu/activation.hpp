@@ -51,21 +51,45 @@ struct SiluBackwardLeaf {
   }
 };
 
+// The largest of a row.
+template <class V>
+[[gnu::always_inline]] inline float largest_of_row(const float* x, int cols) {
+  float largest = x[0];
+  int i = 0;
+  if (cols >= V::width) {
+    Floats<V> most, v;
+    load(most, x);
+    for (i = V::width; i + V::width <= cols; i += V::width) {
+      load(v, x + i);
+      most = v > most ? v : most;
+    }
+    float lane[V::width];
+    store(lane, most);
+    for (const float value : lane) largest = largest < value ? value : largest;
+  }
+  for (; i < cols; ++i) largest = largest < x[i] ? x[i] : largest;
+  return largest;
+}
+
+// Columns whose sum is kept in float.
+constexpr int softmax_run = 1024;
+
 // y = exp(x - largest), summed up.
+template <class V>
 struct ExponentialsOfRow {
   const float* x;
   float* y;
   float largest;
-  double sum = 0;
+  Floats<V> sum;
 
-  template <class V, class Lanes>
+  template <class, class Lanes>
   [[gnu::always_inline]] void step(std::int64_t i, const Lanes& lanes) {
     Floats<V> v;
     lanes.load(v, x + i);
     exp_lanes<V>(v, v - largest);
     lanes.store(y + i, v);
     lanes.load(v, y + i);  // zeros the lanes beyond the row
-    sum += sum_of_lanes(v);
+    sum += v;
   }
 };
 
@@ -93,28 +117,31 @@ struct SoftmaxLeaf {
     for (std::int64_t row = 0; row < p.rows; ++row) {
       const float* x = p.x + row * p.cols;
       float* y = p.y + row * p.cols;
-      float largest = x[0];
-      for (int i = 1; i < p.cols; ++i) largest = largest < x[i] ? x[i] : largest;
-      ExponentialsOfRow exponentials{x, y, largest};
-      sweep<V>(exponentials, p.cols);
-      const ScaleRow scale{y, static_cast<float>(1 / exponentials.sum)};
+      const float largest = largest_of_row<V>(x, p.cols);
+      double sum = 0;
+      for (int first = 0; first < p.cols; first += softmax_run) {
+        ExponentialsOfRow<V> run{x + first, y + first, largest, Floats<V>{}};
+        sweep<V>(run, p.cols - first < softmax_run ? p.cols - first : softmax_run);
+        sum += sum_of_lanes(run.sum);
+      }
+      const ScaleRow scale{y, static_cast<float>(1 / sum)};
       sweep<V>(scale, p.cols);
     }
   }
 };
 
+template <class V>
 struct DotOfRow {
   const float* y;
   const float* dy;
-  double sum = 0;
+  Floats<V> sum;
 
-  template <class V, class Lanes>
+  template <class, class Lanes>
   [[gnu::always_inline]] void step(std::int64_t i, const Lanes& lanes) {
     Floats<V> a, b;
     lanes.load(a, y + i);
     lanes.load(b, dy + i);
-    a *= b;
-    sum += sum_of_lanes(a);
+    sum += a * b;
   }
 };
 
@@ -145,9 +172,13 @@ struct SoftmaxBackwardLeaf {
   [[gnu::always_inline]] static void run(const SoftmaxBackwardLeaf& p) {
     for (std::int64_t row = 0; row < p.rows; ++row) {
       const std::int64_t at = row * p.cols;
-      DotOfRow dot{p.y + at, p.dy + at};
-      sweep<V>(dot, p.cols);
-      const SoftmaxBackwardRow out{p.y + at, p.dy + at, p.dx + at, static_cast<float>(dot.sum)};
+      double dot = 0;
+      for (int first = 0; first < p.cols; first += softmax_run) {
+        DotOfRow<V> run{p.y + at + first, p.dy + at + first, Floats<V>{}};
+        sweep<V>(run, p.cols - first < softmax_run ? p.cols - first : softmax_run);
+        dot += sum_of_lanes(run.sum);
+      }
+      const SoftmaxBackwardRow out{p.y + at, p.dy + at, p.dx + at, static_cast<float>(dot)};
       sweep<V>(out, p.cols);
     }
   }

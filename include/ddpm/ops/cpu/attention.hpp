@@ -236,21 +236,21 @@ inline void attention_forward_block(const AttentionForward<float>& p, const Atte
 // What a backward task keeps: transposed queries and output gradients, scores and their gradients, and
 // padded copies.
 struct AttentionBackwardArrays {
-  float *queries, *gradients, *scores, *dscores, *logsumexp, *dot, *room[4];
+  float *queries, *gradients, *scores, *dscores, *logsumexp, *dot, *room[3];
 
   explicit AttentionBackwardArrays(const AttentionHead& h) {
     const auto block = static_cast<std::size_t>(attention_block);
     const std::size_t transposed = static_cast<std::size_t>(h.dim) * block;
     const std::size_t square = static_cast<std::size_t>(h.tokens) * block;
     const std::size_t copy = whole_vectors_room(h.tokens, h.dim);
-    queries = thread_scratch<AttentionScratch>(2 * transposed + 2 * square + 2 * block + 4 * copy);
+    queries = thread_scratch<AttentionScratch>(2 * transposed + 2 * square + 2 * block + 3 * copy);
     gradients = queries + transposed;
     scores = gradients + transposed;
     dscores = scores + square;
     logsumexp = dscores + square;
     dot = logsumexp + block;
     room[0] = dot + block;
-    for (int i = 1; i < 4; ++i) room[i] = room[i - 1] + copy;
+    for (int i = 1; i < 3; ++i) room[i] = room[i - 1] + copy;
   }
 };
 

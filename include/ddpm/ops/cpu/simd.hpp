@@ -45,7 +45,7 @@ using Longs = typename IntegersOf<V::width>::Long;
 template <class To, class From>
 [[gnu::always_inline]] inline void reinterpret(To& to, const From& from) {
   static_assert(sizeof(To) == sizeof(From));
-  std::memcpy(&to, &from, sizeof(To));
+  to = __builtin_bit_cast(To, from);
 }
 
 template <class Vector, class T>
