@@ -162,7 +162,7 @@ void sample(const Process& process, const Net& average, const Options& o, const 
 }
 
 int run(const Options& o) {
-  const Cpu device{.convolution = Cpu::Convolution::fast};
+  const Cpu device{Cpu::Convolution::fast};
   const Rng rng{o.seed};
   Output output{o};
   Loader loader{io::fashion_mnist(o.data), device, {.batch = o.batch}, rng};

@@ -243,7 +243,7 @@ TEST_CASE("which steps are visited", "[sampler]") {
   CHECK(visited(5, 5, Spacing::trailing) == Steps{4, 3, 2, 1, 0});
   CHECK_THROWS_AS(visited(10, 11, Spacing::leading), ConfigError);
   CHECK_THROWS_AS(visited(10, 0, Spacing::leading), ConfigError);
-  CHECK_THROWS_AS(visited(10, 10, Spacing::leading, 1), ConfigError);
+  CHECK_THROWS_AS((Ddim{.steps = 1000, .offset = 1}.plan(linear_levels(), Prediction::epsilon)), ConfigError);
 }
 
 TEST_CASE("where a step goes", "[sampler]") {

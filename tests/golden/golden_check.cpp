@@ -119,9 +119,9 @@ int run(const std::vector<std::string>& arguments) {
   using Convolution = ddpm::Cpu::Convolution;
   if (device == "cpu") return check_folders(folders, ddpm::Cpu{}, cpu_limits);
   if (device == "cpu-exact")
-    return check_folders(folders, ddpm::Cpu{.convolution = Convolution::exact}, cpu_limits);
+    return check_folders(folders, ddpm::Cpu{Convolution::exact}, cpu_limits);
   if (device == "cpu-fast")
-    return check_folders(folders, ddpm::Cpu{.convolution = Convolution::fast}, cpu_limits);
+    return check_folders(folders, ddpm::Cpu{Convolution::fast}, cpu_limits);
   std::fprintf(stderr, "golden_check: found --device %s, expected reference, cpu, cpu-exact or cpu-fast\n",
                device.c_str());
   return 2;

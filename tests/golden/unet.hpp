@@ -11,7 +11,8 @@ using namespace ddpm;
 // Labels of a class-conditional model, where the fixture has them.
 template <class D>
 Tensor<std::int32_t, D> labels_of(const Fixture<D>& f, const std::string& suffix) {
-  for (const std::string& name : {"class_labels" + suffix, "labels" + suffix, "train_labels" + suffix})
+  for (const std::string& name :
+       {"class_labels" + suffix, "labels" + suffix, "train_labels" + suffix, "train_class_labels" + suffix})
     if (f.has(name)) return f.integers(name);
   return {};
 }

@@ -155,7 +155,7 @@ std::vector<Variant> variants() {
     c.attention_head_dim = 2;
     c.downsample_padding = 0;
   });
-  add("widths that shrink", {2, 4, 4, 2}, [](UNetConfig& c) {
+  add("widths that shrink", {2, 8, 8, 2}, [](UNetConfig& c) {
     c.block_out_channels = {8, 4, 4};
     c.down_blocks = {DownBlock::plain, DownBlock::plain, DownBlock::plain};
     c.up_blocks = {UpBlock::plain, UpBlock::plain, UpBlock::plain};

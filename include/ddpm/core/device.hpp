@@ -63,6 +63,9 @@ struct HostMemory {
 struct Cpu : detail::HostMemory {
   enum class Convolution { automatic, exact, fast };
   Convolution convolution = Convolution::automatic;
+
+  Cpu() = default;
+  explicit Cpu(Convolution algorithm) : convolution(algorithm) {}
 };
 
 // The oracle (ops/reference): obvious loops, accumulation in double.

@@ -61,6 +61,15 @@ inline Prediction prediction_of(const SchedulerConfig& config) {
                             "\", expected epsilon, sample or v_prediction"));
 }
 
+// What a Diffusion has to know of the scheduler beside the schedule.
+inline DiffusionOptions load_options(const std::filesystem::path& folder) {
+  const SchedulerConfig config = load_scheduler_config(folder);
+  check<ConfigError>(!config.thresholding, "thresholding: found true, supported is false");
+  check<ConfigError>(config.variance_type.starts_with("fixed"), "variance_type: found \"",
+                     config.variance_type, "\", supported are fixed_small and fixed_large");
+  return {.prediction = prediction_of(config)};
+}
+
 // Writes a folder that diffusers loads as a DDPMPipeline (or DDIMPipeline).
 template <Model M>
 void save_diffusers(const std::filesystem::path& folder, const M& model, const SchedulerConfig& scheduler,

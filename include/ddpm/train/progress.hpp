@@ -56,8 +56,8 @@ class ProgressBar {
 
   void draw(double fraction, const std::string& details, double now) {
     fraction = std::clamp(fraction, 0.0, 1.0);
-    const double left = fraction > 0 ? now / fraction * (1 - fraction) : 0;
-    const std::string times = clock(now) + (fraction < 1 && fraction > 0 ? " left " + clock(left) : "");
+    std::string times = clock(now);
+    if (fraction < 1 && now > 1) times += " left " + clock(now / fraction * (1 - fraction));
     if (terminal_) {
       const int filled = static_cast<int>(fraction * width + 0.5);
       std::fprintf(out_, "\r%s [%s%s] %3.0f %%  %s  %s\x1b[K", task_.c_str(), std::string(static_cast<std::size_t>(filled), '#').c_str(),

@@ -100,6 +100,10 @@ void UNet<T, D>::embed_time(const Labels& t, Cache& cache) const {
 template <Element T, Device D>
 Tensor<T, D> UNet<T, D>::run(const View& x, const Labels& t, Cache& cache, Mode mode) const {
   check_input(x, t, cache.labels);
+  Cache fresh;  // gives the memory of the last pass back before any is taken
+  fresh.position = cache.position;
+  fresh.labels = cache.labels;
+  cache = std::move(fresh);
   cache.x = x;
   if (config_.center_input_sample) {
     cache.centered = Tensor<T, D>(device(), x.shape());

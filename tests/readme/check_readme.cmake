@@ -1,0 +1,17 @@
+# cmake -DROOT=DIR -P check_readme.cmake: every <!-- examples/NAME.cpp --> of the README is followed by that file, from its
+# first #include on, as a block of code.
+file(READ ${ROOT}/README.md readme)
+string(REGEX MATCHALL "<!-- examples/[a-z0-9_]+\\.cpp -->" markers "${readme}")
+if(NOT markers)
+  message(FATAL_ERROR "README.md: found no <!-- examples/NAME.cpp -->, expected at least one.")
+endif()
+foreach(marker IN LISTS markers)
+  string(REGEX REPLACE "<!-- (.*) -->" "\\1" example "${marker}")
+  file(READ ${ROOT}/${example} program)
+  string(FIND "${program}" "#include" start)
+  string(SUBSTRING "${program}" ${start} -1 program)
+  string(FIND "${readme}" "${marker}\n```cpp\n${program}```\n" found)
+  if(found EQUAL -1)
+    message(FATAL_ERROR "README.md: the block after ${marker} is not the text of ${example}.")
+  endif()
+endforeach()
