@@ -26,6 +26,8 @@ struct Options {
   std::uint64_t seed = 42;
 };
 
+constexpr int steps_per_line = 50;  // of metrics.jsonl
+
 volatile std::sig_atomic_t interrupted = 0;
 
 Options parse(int argc, char** argv) {
@@ -127,7 +129,7 @@ void train(const Options& o, Process& process, Ema<Net>& ema, Loader<float, Cpu>
   Rng rng{o.seed};
   ProgressBar bar{"training"};
   const Shape grid{64, loader.images().height, loader.images().width, loader.images().channels};
-  double next_preview = 0.25;
+  double next_preview = 0.25, recent_losses = 0;
   for (long long step = 1;; ++step) {
     const double progress = o.steps ? double(step - 1) / double(o.steps) : bar.elapsed() / (60 * o.minutes);
     if (progress >= 1 || interrupted) break;
@@ -136,7 +138,9 @@ void train(const Options& o, Process& process, Ema<Net>& ema, Loader<float, Cpu>
     check<Error>(std::isfinite(loss), "train: the loss is ", loss, " at step ", step, ", try a lower --lr");
     optimizer.step(ema);
     const double rate = double(step) * o.batch / bar.elapsed();
-    if (step % 50 == 0) output.step(step, loss, optimizer.options().lr, rate);
+    recent_losses += loss;
+    if (step % steps_per_line == 0)
+      output.step(step, std::exchange(recent_losses, 0) / steps_per_line, optimizer.options().lr, rate);
     char details[96];
     std::snprintf(details, sizeof details, "step %lld  loss %.4f  %.0f images/s", step, loss, rate);
     bar.update(progress, details);

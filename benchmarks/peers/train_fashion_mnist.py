@@ -17,7 +17,7 @@ Run it with an allocator that keeps its memory, which a training loop on a CPU g
     MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=17179869184 MALLOC_TOP_PAD_=268435456 \\
         /usr/bin/python3 train_fashion_mnist.py --config demo/checkpoint/unet/config.json --minutes 10
     ... --config CONFIG --weights demo/checkpoint/unet/diffusion_pytorch_model.safetensors   # measure, not train
-    ... --self-test ../../../shared/goldens                                                  # the same network?
+    ... --self-test tests/golden/data                                                        # the same network?
 """
 import argparse
 import copy
