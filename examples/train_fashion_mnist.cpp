@@ -36,14 +36,14 @@ Options parse(int argc, char** argv) {
   app.add_option("--data", o.data, "folder of IDX files")->capture_default_str();
   app.add_option("--out", o.out, "folder for pictures, metrics and the checkpoint")->capture_default_str();
   app.add_option("--minutes", o.minutes, "how long to train")
-      ->check(CLI::PositiveNumber)
+      ->check(CLI::Range(0.01, 1e5))
       ->capture_default_str();
   app.add_option("--steps", o.steps, "how many steps to train, in place of --minutes")
-      ->check(CLI::PositiveNumber);
+      ->check(CLI::Range(1, 1000000000));
   app.add_option("--batch", o.batch, "images in a step")->check(CLI::Range(1, 4096))->capture_default_str();
-  app.add_option("--lr", o.lr, "peak learning rate")->check(CLI::PositiveNumber)->capture_default_str();
+  app.add_option("--lr", o.lr, "peak learning rate")->check(CLI::Range(1e-6, 1.0))->capture_default_str();
   app.add_option("--warmup", o.warmup, "steps of linear warmup")
-      ->check(CLI::NonNegativeNumber)
+      ->check(CLI::Range(0, 1000000))
       ->capture_default_str();
   app.add_option("--ema", o.ema, "decay of the averaged weights")
       ->check(CLI::Range(0.0, 0.99999))
