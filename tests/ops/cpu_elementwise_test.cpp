@@ -70,12 +70,13 @@ TEST_CASE("cpu: softmax and its gradient", "[cpu][activation]") {
     const Floats x = uniform(count, 1, -30, 30), dy = uniform(count, 2);
     Floats y(count);
     launch(Reference{}, SoftmaxForward<float>{x.data(), y.data(), rows, cols});
-    check_against_reference(message("softmax of ", rows, " x ", cols), [&](const auto& device) {
-      Outputs out{Floats(count), Floats(count)};
-      launch(device, SoftmaxForward<float>{x.data(), out[0].data(), rows, cols});
-      launch(device, SoftmaxBackward<float>{y.data(), dy.data(), out[1].data(), rows, cols});
-      return out;
-    });
+    check_against_reference(
+        message("softmax of ", rows, " x ", cols), [&, rows = rows, cols = cols](const auto& device) {
+          Outputs out{Floats(count), Floats(count)};
+          launch(device, SoftmaxForward<float>{x.data(), out[0].data(), rows, cols});
+          launch(device, SoftmaxBackward<float>{y.data(), dy.data(), out[1].data(), rows, cols});
+          return out;
+        });
   }
 }
 
@@ -100,15 +101,17 @@ TEST_CASE("cpu: dropout keeps the very elements that Reference keeps", "[cpu][el
       const Floats x = uniform(count, 1, 1, 2);
       Floats kept(count);
       launch(Reference{}, Dropout<float>{x.data(), kept.data(), position, p, n, per_sample});
-      check_against_reference(message("dropout ", p, " of ", n, " x ", per_sample), [&](const auto& device) {
-        Outputs out{Floats(count), x};
-        launch(device, Dropout<float>{x.data(), out[0].data(), position, p, n, per_sample});
-        launch(device, Dropout<float>{out[1].data(), out[1].data(), position, p, n, per_sample});
-        std::size_t wrong = 0;
-        for (std::size_t i = 0; i < count; ++i) wrong += (out[0][i] != 0) != (kept[i] != 0);
-        CHECK(wrong == 0);
-        return out;
-      });
+      check_against_reference(
+          message("dropout ", p, " of ", n, " x ", per_sample),
+          [&, n = n, per_sample = per_sample](const auto& device) {
+            Outputs out{Floats(count), x};
+            launch(device, Dropout<float>{x.data(), out[0].data(), position, p, n, per_sample});
+            launch(device, Dropout<float>{out[1].data(), out[1].data(), position, p, n, per_sample});
+            std::size_t wrong = 0;
+            for (std::size_t i = 0; i < count; ++i) wrong += (out[0][i] != 0) != (kept[i] != 0);
+            CHECK(wrong == 0);
+            return out;
+          });
     }
 }
 

@@ -69,7 +69,8 @@ inline double difference(const Floats& a, const Floats& b) {
 
 inline bool same_bits(const Outputs& a, const Outputs& b) {
   for (std::size_t i = 0; i < a.size(); ++i)
-    if (a[i].size() != b[i].size() || std::memcmp(a[i].data(), b[i].data(), a[i].size() * sizeof(float)) != 0)
+    if (a[i].size() != b[i].size() ||
+        (!a[i].empty() && std::memcmp(a[i].data(), b[i].data(), a[i].size() * sizeof(float)) != 0))
       return false;
   return a.size() == b.size();
 }

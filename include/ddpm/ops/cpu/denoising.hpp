@@ -25,8 +25,9 @@ struct DenoisingLeaf {
   }
   template <class V, class Lanes>
   [[gnu::always_inline]] void step(std::int64_t i, const Lanes& lanes) const {
-    const Floats<V> upper = Floats<V>{} + clip, lower = -upper;
-    Floats<V> a, b, image, next;
+    Floats<V> a, b, image, next, lower, upper;
+    broadcast(lower, -clip);
+    broadcast(upper, clip);
     lanes.load(a, x + i);
     lanes.load(b, m + i);
     image = a * k.x0_from_x + b * k.x0_from_m;

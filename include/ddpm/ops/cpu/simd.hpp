@@ -48,6 +48,13 @@ template <class To, class From>
   to = __builtin_bit_cast(To, from);
 }
 
+// Every lane = value. (`Vector{} + value` of a constant crashes the front end of nvcc 13.0.)
+template <class Vector, class T>
+[[gnu::always_inline]] inline void broadcast(Vector& v, T value) {
+  v = Vector{};
+  v += value;
+}
+
 template <class Vector, class T>
 [[gnu::always_inline]] inline void load(Vector& v, const T* from) {
   std::memcpy(&v, from, sizeof(Vector));
@@ -121,7 +128,9 @@ template <class V>
 [[gnu::always_inline]] inline void exp_lanes(Floats<V>& y, const Floats<V>& input) {
   using F = Floats<V>;
   using I = Ints<V>;
-  const F lowest = F{} - 87.33654f, highest = F{} + 88.72283f;
+  F lowest, highest;
+  broadcast(lowest, -87.33654f);
+  broadcast(highest, 88.72283f);
   F x = input < lowest ? lowest : input;
   x = x > highest ? highest : x;
   // 2^n * exp(r), n = round(x / ln 2), |r| <= ln 2 / 2; truncating n + 127 > 0 rounds n down
@@ -197,7 +206,8 @@ template <class V>
 template <class V>
 [[gnu::always_inline]] inline void sqrt_lanes(Floats<V>& y, const Floats<V>& input) {
   using F = Floats<V>;
-  const F largest = F{} + 1e38f;
+  F largest;
+  broadcast(largest, 1e38f);
   const F x = input > largest ? largest : input;
   Words<V> bits;
   reinterpret(bits, x);
@@ -236,7 +246,8 @@ template <class V>
   using L = Longs<V>;
   L both;
   reinterpret(both, a);
-  const L lower_half = L{} + 0xffffffffu;
+  L lower_half;
+  broadcast(lower_half, 0xffffffffu);
   const L even = (both & lower_half) * factor, odd = (both >> 32) * factor;
   const L l = (even & lower_half) | (odd << 32), h = (even >> 32) | (odd & ~lower_half);
   reinterpret(low, l);
@@ -252,9 +263,11 @@ struct RandomLanes {
     using W = Words<V>;
     std::uint32_t block[V::width];
     for (int i = 0; i < V::width; ++i) block[i] = first_block + static_cast<std::uint32_t>(i);
-    W a, b = W{} + static_cast<std::uint32_t>(at.sample), c = W{} + at.step;
-    W d = W{} + (static_cast<std::uint32_t>(at.stream) | static_cast<std::uint32_t>(at.sample >> 32) << 8);
+    W a, b, c, d;
     load(a, block);
+    broadcast(b, static_cast<std::uint32_t>(at.sample));
+    broadcast(c, at.step);
+    broadcast(d, static_cast<std::uint32_t>(at.stream) | static_cast<std::uint32_t>(at.sample >> 32) << 8);
     auto key0 = static_cast<std::uint32_t>(at.seed), key1 = static_cast<std::uint32_t>(at.seed >> 32);
     for (int round = 0; round < 10; ++round) {
       W a_low, a_high, c_low, c_high;
