@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // expect: Element
-// expect: int
+// expect: constraint
 #include <ddpm/ddpm.hpp>
 
 using Wrong = ddpm::UNet<int, ddpm::Cpu>;

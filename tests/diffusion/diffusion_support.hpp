@@ -22,7 +22,8 @@ class Pointwise {
 
   const D& device() const { return device_; }
 
-  ddpm::Tensor<T, D> predict(const ddpm::TensorView<T, D>& x, const ddpm::TensorView<std::int32_t, D>& t) const {
+  ddpm::Tensor<T, D> predict(const ddpm::TensorView<T, D>& x,
+                             const ddpm::TensorView<std::int32_t, D>& t) const {
     ddpm::Tensor<T, D> y(device_, x.shape());
     const std::int64_t per_sample = x.numel() / x.shape()[0];
     for (std::int64_t i = 0; i < x.numel(); ++i)

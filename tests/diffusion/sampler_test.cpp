@@ -98,7 +98,8 @@ Moments exact_moments(const S& sampler, Prediction prediction, const NormalData&
   Moments m{0, 1};
   for (const auto& k : sampler.plan(linear_levels(), prediction)) {
     const auto [slope, offset] = data.line(prediction, linear_levels().at(k.t));
-    const double from_x = k.x_from_x0 * k.x0_from_x + k.x_from_x, from_m = k.x_from_x0 * k.x0_from_m + k.x_from_m;
+    const double from_x = k.x_from_x0 * k.x0_from_x + k.x_from_x,
+                 from_m = k.x_from_x0 * k.x0_from_m + k.x_from_m;
     const double factor = from_x + from_m * slope;
     m = {factor * m.mean + from_m * offset, factor * factor * m.variance + k.sigma * k.sigma};
   }
@@ -158,14 +159,15 @@ TEST_CASE("the constants of diffusers' scheduler tests", "[sampler]") {
 
 TEST_CASE("the normal numbers of torch", "[sampler][torch]") {
   // As torch.manual_seed(0); torch.randn(16) prints them.
-  const std::vector<float> sixteen{-1.1258f, -1.1524f, -0.2506f, -0.4339f, 0.8487f, 0.6920f, -0.3160f, -2.1152f,
-                                   0.3223f,  -1.2633f, 0.3500f,  0.3081f,  0.1198f, 1.2377f, 1.1168f,  -0.2473f};
+  const std::vector<float> sixteen{-1.1258f, -1.1524f, -0.2506f, -0.4339f, 0.8487f, 0.6920f,
+                                   -0.3160f, -2.1152f, 0.3223f,  -1.2633f, 0.3500f, 0.3081f,
+                                   0.1198f,  1.2377f,  1.1168f,  -0.2473f};
   std::vector<float> drawn(16);
   TorchCpuGenerator(0).randn(drawn);
   for (std::size_t i = 0; i < 16; ++i) CHECK(std::abs(drawn[i] - sixteen[i]) < 6e-5f);
 
   // Fewer than 16 come from another path: torch.randn(12).
-  const std::vector<float> twelve{1.5410f,  -0.2934f, -2.1788f, 0.5684f,  -1.0845f, -1.3986f,
+  const std::vector<float> twelve{1.5410f, -0.2934f, -2.1788f, 0.5684f,  -1.0845f, -1.3986f,
                                   0.4033f, 0.8380f,  -0.7193f, -0.4033f, -0.5966f, 0.1820f};
   for (const std::size_t count : {1u, 2u, 5u, 12u}) {
     std::vector<float> few(count);
@@ -206,7 +208,8 @@ TEST_CASE("the normal numbers of torch", "[sampler][torch]") {
 
 TEST_CASE("variances of the ancestral steps", "[sampler]") {
   const auto variance = [](Variance kind, int t) {
-    const double sigma = Ancestral{.variance = kind}.step(linear_levels(), Prediction::epsilon, t, t - 1).sigma;
+    const double sigma =
+        Ancestral{.variance = kind}.step(linear_levels(), Prediction::epsilon, t, t - 1).sigma;
     return sigma * sigma;
   };
   CHECK(variance(Variance::fixed_small, 0) == 0);
@@ -264,8 +267,8 @@ TEST_CASE("DDIM with eta 1 is the ancestral step of small variance", "[sampler]"
     for (const Spacing spacing : {Spacing::leading, Spacing::trailing, Spacing::linspace}) {
       const auto ancestral = Ancestral{.steps = 20, .spacing = spacing}.plan(linear_levels(), prediction);
       const auto raw = Ddim{.steps = 20, .eta = 1, .spacing = spacing}.plan(linear_levels(), prediction);
-      const auto rederived =
-          Ddim{.steps = 20, .eta = 1, .rederive_eps = true, .spacing = spacing}.plan(linear_levels(), prediction);
+      const auto rederived = Ddim{.steps = 20, .eta = 1, .rederive_eps = true, .spacing = spacing}.plan(
+          linear_levels(), prediction);
       REQUIRE(raw.size() == ancestral.size());
       for (std::size_t i = 0; i < raw.size(); ++i) {
         CHECK(raw[i].t == ancestral[i].t);
@@ -298,7 +301,8 @@ TEST_CASE("a DDIM step, by its formula", "[sampler]") {
         const double sigma = eta * std::sqrt((1 - b) / (1 - a) * (1 - a / b));
         const double expected = std::sqrt(b) * x0 + std::sqrt(1 - b - sigma * sigma) * eps + sigma * z;
         const Ddim sampler{.eta = eta, .rederive_eps = rederive};
-        CHECK(apply(sampler.step(linear_levels(), prediction, t, to), 0.5, x, m, z) == Approx(expected).epsilon(1e-12));
+        CHECK(apply(sampler.step(linear_levels(), prediction, t, to), 0.5, x, m, z) ==
+              Approx(expected).epsilon(1e-12));
       }
 }
 
@@ -320,10 +324,11 @@ TEST_CASE("the predicted image is clipped where the sampler says so", "[sampler]
 
 TEST_CASE("samples of normal data have its mean and variance", "[sampler][moments]") {
   check_normal_data("ancestral", Ancestral{.clip = no_clip}, 0.03);
-  check_normal_data("ancestral, large variance", Ancestral{.variance = Variance::fixed_large, .clip = no_clip}, 0.03);
+  check_normal_data("ancestral, large variance",
+                    Ancestral{.variance = Variance::fixed_large, .clip = no_clip}, 0.03);
   check_normal_data("DDIM", Ddim{.steps = 200, .clip = no_clip}, 0.03);
-  check_normal_data("DDIM with noise", Ddim{.steps = 200, .eta = 0.5, .clip = no_clip, .spacing = Spacing::trailing},
-                    0.06);
+  check_normal_data("DDIM with noise",
+                    Ddim{.steps = 200, .eta = 0.5, .clip = no_clip, .spacing = Spacing::trailing}, 0.06);
 }
 
 TEST_CASE("an image does not depend on its batch or on the number of threads", "[sampler][reproducible]") {

@@ -50,7 +50,8 @@ TEST_CASE("the linear schedule of Ho et al.", "[schedule]") {
   CHECK(snr(129) >= 5);
   CHECK(snr(130) < 5);
   for (const int t : {0, 1, 500, 999})
-    CHECK(levels.signal(t) * levels.signal(t) + levels.sigma(t) * levels.sigma(t) == Approx(1).epsilon(1e-14));
+    CHECK(levels.signal(t) * levels.signal(t) + levels.sigma(t) * levels.sigma(t) ==
+          Approx(1).epsilon(1e-14));
   CHECK(LinearSchedule{{.timesteps = 1}}.beta(0) == 1e-4);
 }
 
@@ -68,7 +69,8 @@ TEST_CASE("the other schedules", "[schedule]") {
     return std::pow(std::cos((i / 1000.0 + 0.008) / 1.008 * std::numbers::pi / 2), 2);
   };
   // Up to the cap of the last betas the product telescopes.
-  for (const int t : {0, 1, 250, 500, 900, 990}) CHECK(levels.at(t) == Approx(alpha_bar(t + 1) / alpha_bar(0)).epsilon(1e-10));
+  for (const int t : {0, 1, 250, 500, 900, 990})
+    CHECK(levels.at(t) == Approx(alpha_bar(t + 1) / alpha_bar(0)).epsilon(1e-10));
   CHECK(cosine.beta(999) == 0.999);
   CHECK(cosine.beta(0) == Approx(4.128422e-5).epsilon(1e-5));
   const TabulatedSchedule table{{0.1, 0.2, 0.5}};
@@ -129,8 +131,8 @@ TEST_CASE("add_noise is its formula", "[schedule][noising]") {
     const Tensor<std::int32_t, D> t(device, {3}, steps);
     for (const Prediction prediction : {Prediction::epsilon, Prediction::sample, Prediction::v})
       for (const bool from_bytes : {false, true}) {
-        const Diffusion diffusion{pointwise<float>(device, scaled_by_time), LinearSchedule{},
-                                  {.prediction = prediction}};
+        const Diffusion diffusion{
+            pointwise<float>(device, scaled_by_time), LinearSchedule{}, {.prediction = prediction}};
         const Tensor<float, D> xt(device, shape), target(device, shape);
         Batch<float, D> batch;
         if (from_bytes)
@@ -141,7 +143,8 @@ TEST_CASE("add_noise is its formula", "[schedule][noising]") {
         for (std::size_t i = 0; i < 48; ++i) {
           const double x0 = from_bytes ? bytes[i] / 127.5 - 1 : static_cast<double>(images.data()[i]);
           const auto eps = static_cast<double>(noise.data()[i]);
-          const double signal = diffusion.levels().signal(steps[i / 16]), sigma = diffusion.levels().sigma(steps[i / 16]);
+          const double signal = diffusion.levels().signal(steps[i / 16]),
+                       sigma = diffusion.levels().sigma(steps[i / 16]);
           const double wanted = prediction == Prediction::epsilon  ? eps
                                 : prediction == Prediction::sample ? x0
                                                                    : signal * eps - sigma * x0;
@@ -191,7 +194,8 @@ TEST_CASE("the loss of a training step, by hand", "[schedule][training]") {
           const int row = i / 8, column = i / 2 % 4, channel = i % 2;
           const int from = n * 32 + row * 8 + (flip ? 3 - column : column) * 2 + channel;
           const double x0 = bytes[static_cast<std::size_t>(from)] / 127.5 - 1;
-          const auto eps = static_cast<double>(normals(random_words(at, static_cast<std::uint32_t>(i / 4))).value[i % 4]);
+          const auto eps =
+              static_cast<double>(normals(random_words(at, static_cast<std::uint32_t>(i / 4))).value[i % 4]);
           const auto to = static_cast<std::size_t>(n * 32 + i);
           xt[to] = signal * x0 + sigma * eps;
           target[to] = prediction == Prediction::epsilon  ? eps

@@ -51,7 +51,8 @@ struct Setup {
       : model(device, config),
         x(uniform_tensor<T>(device, shape, 1)),
         t(device, {shape[0]}),
-        labels(config.num_class_embeds > 0 ? Tensor<std::int32_t, D>(device, {shape[0]}) : Tensor<std::int32_t, D>()) {
+        labels(config.num_class_embeds > 0 ? Tensor<std::int32_t, D>(device, {shape[0]})
+                                           : Tensor<std::int32_t, D>()) {
     std::vector<std::int32_t> steps, classes;
     for (int i = 0; i < shape[0]; ++i) {
       steps.push_back((37 + 501 * i) % 1000);
@@ -179,7 +180,9 @@ std::string message_of(const std::function<void()>& action) {
   return "nothing was thrown";
 }
 
-bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
 
 }  // namespace
 
@@ -193,7 +196,8 @@ TEST_CASE("cifar10 has the names, order and shapes of the diffusers checkpoint",
   const UNet<float, Cpu> model(Cpu{}, UNetConfig::cifar10());
   std::int64_t parameters = 0;
   model.visit("", [&](const std::string& name, const Parameter<float, Cpu>& parameter) {
-    const Shape& s = parameter.shape();  // convolutions are [Cout, K, K, Cin] here and [Cout, Cin, K, K] there
+    const Shape& s =
+        parameter.shape();  // convolutions are [Cout, K, K, Cin] here and [Cout, Cin, K, K] there
     found.push_back(name + '\t' + text(s.rank() == 4 ? Shape{s[0], s[3], s[1], s[2]} : s));
     parameters += s.numel();
   });
@@ -237,7 +241,8 @@ TEST_CASE("what a U-Net refuses", "[unet][errors]") {
   CHECK(contains(predict(model, {1, 8, 8, 2}, true), "labels are given"));
 
   config.num_class_embeds = 3;
-  CHECK(contains(predict(UNet<float, Reference>(Reference{}, config), {1, 8, 8, 2}, false), "labels are missing"));
+  CHECK(contains(predict(UNet<float, Reference>(Reference{}, config), {1, 8, 8, 2}, false),
+                 "labels are missing"));
 
   const auto build = [](const auto& change) {
     return message_of([&] {
@@ -246,7 +251,8 @@ TEST_CASE("what a U-Net refuses", "[unet][errors]") {
       const UNet<float, Reference> unet(Reference{}, wrong);
     });
   };
-  CHECK(contains(build([](UNetConfig& c) { c.norm_num_groups = 3; }), "4 channels are not divisible by 3 groups"));
+  CHECK(contains(build([](UNetConfig& c) { c.norm_num_groups = 3; }),
+                 "4 channels are not divisible by 3 groups"));
   CHECK(contains(build([](UNetConfig& c) { c.attention_head_dim = 3; }), "head dimension of 3"));
   CHECK(contains(build([](UNetConfig& c) { c.up_blocks.pop_back(); }), "1 up blocks"));
   CHECK(contains(build([](UNetConfig& c) { c.downsample_padding = 2; }), "downsample_padding is 2"));
@@ -318,7 +324,8 @@ TEST_CASE("parameters begin as in the original code", "[unet][init]") {
       squares += v * v;
     }
     const auto count = static_cast<double>(values.size());
-    const bool nearly_zero = contains(name, "conv2.") || contains(name, "to_out.0.") || name == "conv_out.weight";
+    const bool nearly_zero =
+        contains(name, "conv2.") || contains(name, "to_out.0.") || name == "conv_out.weight";
     const double fan_average = static_cast<double>(s.rank() == 4 ? s[1] * s[2] : 1) *
                                static_cast<double>(s[0] + s[s.rank() - 1]) / 2;
     const double limit = std::sqrt(3 * (nearly_zero ? 1e-10 : 1) / fan_average);
@@ -377,7 +384,8 @@ TEST_CASE("training learns a toy set", "[unet]") {
   UNetConfig config = tiny();
   config.block_out_channels = {16, 16};
   config.in_channels = config.out_channels = 1;
-  Diffusion diffusion{UNet<float, Cpu>(Cpu{}, config, Rng{1}), LinearSchedule{{.beta_end = 0.2, .timesteps = 100}}};
+  Diffusion diffusion{UNet<float, Cpu>(Cpu{}, config, Rng{1}),
+                      LinearSchedule{{.beta_end = 0.2, .timesteps = 100}}};
   AdamW optimizer{diffusion.model(), {.lr = 2e-3, .grad_clip = 1}};
   std::vector<float> pixels;  // two images: bright left half, bright right half
   for (int n = 0; n < 16; ++n)

@@ -29,8 +29,8 @@ ddpm::Tensor<T, D> uniform_tensor(const D& device, const ddpm::Shape& shape, std
   return {device, shape, uniform<T>(shape.numel(), seed)};
 }
 
-// Every parameter away from its special values: gammas around 1, all else around 0 and of the size that keeps the
-// activations of a layer near 1.
+// Every parameter away from its special values: gammas around 1, all else around 0 and of the size that keeps
+// the activations of a layer near 1.
 template <class Model>
 void randomize(const Model& model) {
   std::uint32_t seed = 100;
@@ -60,7 +60,7 @@ inline double largest(const ddpm::TensorView<double, ddpm::Reference>& x) {
 }
 
 struct DifferenceOptions {
-  double scale = 0;      // what the error is relative to; 0: the largest element of the gradient
+  double scale = 0;         // what the error is relative to; 0: the largest element of the gradient
   std::int64_t count = 24;  // elements of a long tensor that are moved
   std::uint32_t seed = 1;
 };
@@ -76,7 +76,8 @@ void check_gradient(const std::string& name, const ddpm::TensorView<double, ddpm
   double worst = 0;
   const std::int64_t count = std::min(options.count, x.numel());
   for (std::int64_t k = 0; k < count; ++k) {
-    const auto i = count == x.numel() ? k : static_cast<std::int64_t>(random() % static_cast<std::uint64_t>(x.numel()));
+    const auto i =
+        count == x.numel() ? k : static_cast<std::int64_t>(random() % static_cast<std::uint64_t>(x.numel()));
     const double kept = x.data()[i];
     const auto at = [&](double shift) {
       x.data()[i] = kept + shift;
@@ -93,8 +94,8 @@ void check_gradient(const std::string& name, const ddpm::TensorView<double, ddpm
   CHECK(worst <= 1e-6 * scale);
 }
 
-// The gradients of every parameter. That of to_k.bias is zero by the shift invariance of the softmax, so it is
-// measured by its neighbour to_q.bias.
+// The gradients of every parameter. That of to_k.bias is zero by the shift invariance of the softmax, so it
+// is measured by its neighbour to_q.bias.
 template <class Model, class Loss>
 void check_parameter_gradients(const std::string& name, const Model& model, Loss&& loss,
                                DifferenceOptions options = {}) {
@@ -103,16 +104,18 @@ void check_parameter_gradients(const std::string& name, const Model& model, Loss
     options.scale = full.ends_with("to_k.bias") ? to_q : 0;
     if (full.ends_with("to_q.bias")) to_q = largest(parameter.gradient());
     ++options.seed;
-    check_gradient(full, parameter.value(), parameter.gradient(),
-                   [&] {
-                     parameter.changed();
-                     return loss();
-                   },
-                   options);
+    check_gradient(
+        full, parameter.value(), parameter.gradient(),
+        [&] {
+          parameter.changed();
+          return loss();
+        },
+        options);
   });
 }
 
-// The gradients of every parameter, to be compared between devices; to_k.bias joins to_q.bias for the reason above.
+// The gradients of every parameter, to be compared between devices; to_k.bias joins to_q.bias for the reason
+// above.
 template <class T, class Model>
 void append_gradients(const Model& model, std::vector<std::vector<T>>& outputs) {
   std::size_t to_q = 0;

@@ -29,7 +29,8 @@ struct Case {
   Layer layer;
 
   template <class Make>
-  Case(const D& device, const std::vector<Shape>& shapes, Make&& make) : parameters(device), layer(make(parameters)) {
+  Case(const D& device, const std::vector<Shape>& shapes, Make&& make)
+      : parameters(device), layer(make(parameters)) {
     parameters.allocate();
     parameters.enable_gradients();
     randomize(layer);
@@ -37,7 +38,9 @@ struct Case {
       inputs.push_back(uniform_tensor<T>(device, shape, static_cast<std::uint32_t>(1 + inputs.size())));
   }
 
-  TensorView<T, D> input(std::size_t i) const { return i < inputs.size() ? inputs[i].view() : TensorView<T, D>{}; }
+  TensorView<T, D> input(std::size_t i) const {
+    return i < inputs.size() ? inputs[i].view() : TensorView<T, D>{};
+  }
   Tensors<T, D> input_gradients() const {
     Tensors<T, D> gradients;
     for (const auto& x : inputs) gradients.push_back(Tensor<T, D>::zeros(x.device(), x.shape()));
@@ -174,8 +177,8 @@ struct ResnetCase : Case<T, D, ResnetBlock<T, D>> {
   }
 
   ResnetCase(const D& device, const ResnetShape& c)
-      : Case<T, D, ResnetBlock<T, D>>(device, shapes(c),
-                                      [&](auto& parameters) { return ResnetBlock<T, D>(parameters, c.resnet); }),
+      : Case<T, D, ResnetBlock<T, D>>(
+            device, shapes(c), [&](auto& parameters) { return ResnetBlock<T, D>(parameters, c.resnet); }),
         two(c.second > 0) {}
 
   typename ResnetBlock<T, D>::Input in(bool training) const {
@@ -199,9 +202,9 @@ struct TimeCase : Case<T, D, TimeEmbeddingMlp<T, D>> {
   typename TimeEmbeddingMlp<T, D>::Cache cache;
 
   TimeCase(const D& device, const LinearShape& c)
-      : Case<T, D, TimeEmbeddingMlp<T, D>>(
-            device, {{c.n, c.in}},
-            [&](auto& parameters) { return TimeEmbeddingMlp<T, D>(parameters, c.in, c.out); }) {}
+      : Case<T, D, TimeEmbeddingMlp<T, D>>(device, {{c.n, c.in}}, [&](auto& parameters) {
+          return TimeEmbeddingMlp<T, D>(parameters, c.in, c.out);
+        }) {}
 
   Tensor<T, D> forward() { return this->layer.forward(this->input(0), cache); }
   Tensors<T, D> backward(const TensorView<T, D>& dy) {
@@ -250,11 +253,14 @@ TEST_CASE("gradients of Conv2d", "[layers]") {
   check_differences<ConvCase>("3x3", ConvShape{2, 4, 5, {.in = 3, .out = 4}});
   check_differences<ConvCase>("two tensors", ConvShape{2, 4, 3, {.in = 5, .out = 3}, 2});
   check_differences<ConvCase>(
-      "down", ConvShape{1, 6, 4, {.in = 3, .out = 2, .options = {.stride = 2, .pad_begin = 0, .pad_end = 1}}});
+      "down",
+      ConvShape{1, 6, 4, {.in = 3, .out = 2, .options = {.stride = 2, .pad_begin = 0, .pad_end = 1}}});
   check_differences<ConvCase>("up", ConvShape{1, 2, 3, {.in = 3, .out = 2, .options = {.upsample = 2}}});
 }
 
-TEST_CASE("gradients of Linear", "[layers]") { check_differences<LinearCase>("linear", LinearShape{3, 5, 4}); }
+TEST_CASE("gradients of Linear", "[layers]") {
+  check_differences<LinearCase>("linear", LinearShape{3, 5, 4});
+}
 
 TEST_CASE("gradients of GroupNorm", "[layers]") {
   check_differences<NormCase>("norm", NormShape{2, 2, 3, 6, 0, {2, 1e-5, Activation::silu}});
@@ -263,20 +269,25 @@ TEST_CASE("gradients of GroupNorm", "[layers]") {
 }
 
 TEST_CASE("gradients of AttentionBlock", "[layers]") {
-  check_differences<AttentionCase>("one head", AttentionShape{2, 2, 3, {.channels = 4, .head_dim = 4, .groups = 2}});
-  check_differences<AttentionCase>("two heads", AttentionShape{1, 3, 2, {.channels = 6, .head_dim = 3, .groups = 3}});
-  check_differences<AttentionCase>("no norm", AttentionShape{1, 2, 3, {.channels = 4, .head_dim = 2, .groups = 0}});
+  check_differences<AttentionCase>("one head",
+                                   AttentionShape{2, 2, 3, {.channels = 4, .head_dim = 4, .groups = 2}});
+  check_differences<AttentionCase>("two heads",
+                                   AttentionShape{1, 3, 2, {.channels = 6, .head_dim = 3, .groups = 3}});
+  check_differences<AttentionCase>("no norm",
+                                   AttentionShape{1, 2, 3, {.channels = 4, .head_dim = 2, .groups = 0}});
   for (const int groups : {0, 2})
     check_differences<AttentionCase>(
-        "rescaled", AttentionShape{1, 2, 2, {.channels = 4, .head_dim = 2, .groups = groups, .rescale = 1.7}});
+        "rescaled",
+        AttentionShape{1, 2, 2, {.channels = 4, .head_dim = 2, .groups = groups, .rescale = 1.7}});
 }
 
 TEST_CASE("gradients of ResnetBlock", "[layers]") {
   for (const TimeScaleShift time : {TimeScaleShift::add, TimeScaleShift::scale_shift})
     for (const double rescale : {1.0, 1.7})
       for (const double dropout : {0.0, 0.3}) {
-        const std::string name = std::string(time == TimeScaleShift::add ? "add" : "scale_shift") + " rescale " +
-                                 std::to_string(rescale) + " dropout " + std::to_string(dropout);
+        const std::string name = std::string(time == TimeScaleShift::add ? "add" : "scale_shift") +
+                                 " rescale " + std::to_string(rescale) + " dropout " +
+                                 std::to_string(dropout);
         const auto with = [&](ResnetConfig c) {
           c.time_scale_shift = time;
           c.rescale = rescale;

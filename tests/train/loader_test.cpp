@@ -140,13 +140,16 @@ TEST_CASE("flips mirror a half of the images, each by its own bit", "[loader][fl
   int flipped = 0;
   const auto signal = static_cast<float>(diffusion.levels().signal(0));
   for (int n = 0; n < 20; ++n) {
-    const auto at = [&](int column, int channel) { return static_cast<std::size_t>(6 * n + 2 * column + channel); };
+    const auto at = [&](int column, int channel) {
+      return static_cast<std::size_t>(6 * n + 2 * column + channel);
+    };
     const bool mirrored = xt.data()[at(0, 0)] > xt.data()[at(2, 0)];
     flipped += mirrored;
     for (int column = 0; column < 3; ++column)
       for (int channel = 0; channel < 2; ++channel) {
         const std::uint8_t byte = pixels[at(mirrored ? 2 - column : column, channel)];
-        CHECK(xt.data()[at(column, channel)] == Approx(signal * (static_cast<float>(byte) / 127.5f - 1)).margin(1e-6));
+        CHECK(xt.data()[at(column, channel)] ==
+              Approx(signal * (static_cast<float>(byte) / 127.5f - 1)).margin(1e-6));
       }
   }
   CHECK(flipped > 2);

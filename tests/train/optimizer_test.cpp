@@ -37,7 +37,8 @@ struct PlainAdamW {
       value[i] *= 1 - o.lr * o.weight_decay;
       first[i] = o.beta1 * first[i] + (1 - o.beta1) * g;
       second[i] = o.beta2 * second[i] + (1 - o.beta2) * g * g;
-      const double mean = first[i] / (1 - std::pow(o.beta1, steps)), square = second[i] / (1 - std::pow(o.beta2, steps));
+      const double mean = first[i] / (1 - std::pow(o.beta1, steps)),
+                   square = second[i] / (1 - std::pow(o.beta2, steps));
       value[i] -= o.lr * mean / (std::sqrt(square) + o.eps);
     }
   }
@@ -70,7 +71,8 @@ void check_optimizer(const D& device, const AdamWOptions& options, double tolera
     CHECK(worst(doubles(model.parameters().values().to_host()), plain.value) < tolerance);
     CHECK(worst(doubles(optimizer.first().to_host()), plain.first) < tolerance);
     CHECK(worst(doubles(optimizer.second().to_host()), plain.second) < tolerance);
-    CHECK(worst(doubles(model.parameters().gradients().to_host()), std::vector<double>(gradient.size())) == 0);
+    CHECK(worst(doubles(model.parameters().gradients().to_host()), std::vector<double>(gradient.size())) ==
+          0);
     if (options.grad_clip > 0)
       CHECK(static_cast<double>(optimizer.grad_norm()) == Approx(plain.norm).epsilon(tolerance));
     CHECK(model.parameters().storage()->version != version);
@@ -83,7 +85,11 @@ void check_optimizer(const D& device, const AdamWOptions& options, double tolera
 TEST_CASE("AdamW against a plain loop", "[optimizer]") {
   for (const double weight_decay : {0.0, 0.3})
     for (const double grad_clip : {0.0, 1.0}) {
-      const AdamWOptions options{.lr = 0.02, .beta1 = 0.8, .beta2 = 0.95, .eps = 1e-6, .weight_decay = weight_decay,
+      const AdamWOptions options{.lr = 0.02,
+                                 .beta1 = 0.8,
+                                 .beta2 = 0.95,
+                                 .eps = 1e-6,
+                                 .weight_decay = weight_decay,
                                  .grad_clip = grad_clip};
       INFO("weight decay " << weight_decay << ", clip " << grad_clip);
       check_optimizer<double>(Reference{}, options, 1e-12);

@@ -31,7 +31,9 @@ std::string contents(std::FILE* file) {
   return text;
 }
 
-bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
 
 }  // namespace
 
@@ -93,13 +95,10 @@ TEST_CASE("on a terminal one line is redrawn", "[progress]") {
     bar.update(0.5, "half");
     bar.complete("all");
   }
-  std::string text(1000, '\0');
-  const auto count = read(terminal, text.data(), text.size());
+  std::string text;
+  for (char byte = 0; byte != '\n' && read(terminal, &byte, 1) == 1;) text += byte;
   close(terminal);
-  REQUIRE(count > 0);
-  text.resize(static_cast<std::size_t>(count));
   CHECK(contains(text, "\rtraining [############............]  50 %  half"));
   CHECK(contains(text, "\rtraining [########################] 100 %  all"));
-  CHECK(std::count(text.begin(), text.end(), '\n') == 1);
-  CHECK(text.back() == '\n');
+  CHECK(text.ends_with('\n'));
 }

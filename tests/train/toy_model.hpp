@@ -43,7 +43,8 @@ class ToyModel {
   ddpm::Tensor<T, D> predict(const View& x, const Steps&) const {
     ddpm::Tensor<T, D> y(x.device(), x.shape());
     for (std::int64_t i = 0; i < x.numel(); ++i)
-      y.data()[i] = gain_.value().data()[i % channels()] * x.data()[i] + offset_.value().data()[i % channels()];
+      y.data()[i] =
+          gain_.value().data()[i % channels()] * x.data()[i] + offset_.value().data()[i % channels()];
     return y;
   }
   ddpm::Tensor<T, D> forward(const View& x, const Steps& t, Cache& cache) const {
