@@ -123,7 +123,7 @@ template <class Vector>
   return sum;
 }
 
-// exp(x) to about 1 ulp; below -87.3 and above 88.7 it saturates, NaN stays NaN.
+// exp(x) to 2 ulp; 0 below -87, the largest float above 88.7, NaN of NaN.
 template <class V>
 [[gnu::always_inline]] inline void exp_lanes(Floats<V>& y, const Floats<V>& input) {
   using F = Floats<V>;
