@@ -129,6 +129,7 @@ void train(const Options& o, Process& process, Ema<Net>& ema, Loader<float, Cpu>
   Rng rng{o.seed};
   ProgressBar bar{"training"};
   const Shape grid{64, loader.images().height, loader.images().width, loader.images().channels};
+  char details[96] = "";
   double next_preview = 0.25, recent_losses = 0;
   for (long long step = 1;; ++step) {
     const double progress = o.steps ? double(step - 1) / double(o.steps) : bar.elapsed() / (60 * o.minutes);
@@ -141,7 +142,6 @@ void train(const Options& o, Process& process, Ema<Net>& ema, Loader<float, Cpu>
     recent_losses += loss;
     if (step % steps_per_line == 0)
       output.step(step, std::exchange(recent_losses, 0) / steps_per_line, optimizer.options().lr, rate);
-    char details[96];
     std::snprintf(details, sizeof details, "step %lld  loss %.4f  %.0f images/s", step, loss, rate);
     bar.update(progress, details);
     if (progress >= next_preview) {
@@ -149,6 +149,7 @@ void train(const Options& o, Process& process, Ema<Net>& ema, Loader<float, Cpu>
       io::write_grid(output.file("samples.png"), process.with(ema.model()).sample(grid, rng, Ddim{}), 8);
     }
   }
+  if (!interrupted) bar.complete(details);
 }
 
 void sample(const Process& process, const Net& average, const Options& o, const Shape& image,

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
-// AdamW with gradient clipping and an exponential moving average of the weights, in one pass over flat
-// buffers.
+// AdamW with gradient clipping and an exponential moving average of the weights, in one pass over flat buffers.
 //
-//   g = gradient * min(1, max_norm / (||gradient|| + 1e-6)) (torch.nn.utils.clip_grad_norm_) value -= lr *
-//   weight_decay * value first = beta1 first + (1 - beta1) g,  second = beta2 second + (1 - beta2) g^2 value
-//   -= lr / (1 - beta1^step) * first / (sqrt(second / (1 - beta2^step)) + eps)       (torch.optim.AdamW)
+//   g = gradient * min(1, max_norm / (||gradient|| + 1e-6))                     (torch.nn.utils.clip_grad_norm_)
+//   value -= lr * weight_decay * value
+//   first = beta1 first + (1 - beta1) g
+//   second = beta2 second + (1 - beta2) g^2
+//   value -= lr / (1 - beta1^step) * first / (sqrt(second / (1 - beta2^step)) + eps)        (torch.optim.AdamW)
 //   average = ema_decay * average + (1 - ema_decay) * value
 #pragma once
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Group normalisation with a fused activation, forward and backward.
 //
-//   u[n,hw,c] = gamma[c] * (x[n,hw,c] - mean[n,g]) * rstd[n,g] + beta[c],  rstd = 1 / sqrt(var + eps), g = c
-//   / (C / G) v = u * (1 + scale[n,c]) + shift[n,c]   where scale_shift is given, else v = u y =
-//   activation(v)
+//   u[n,hw,c] = gamma[c] * (x[n,hw,c] - mean[n,g]) * rstd[n,g] + beta[c]
+//   v = u * (1 + scale[n,c]) + shift[n,c] where scale_shift is given, else v = u
+//   y = activation(v),  with g = c / (C / G) and rstd = 1 / sqrt(var + eps)
 //
 // mean and var are over the pixels and the C / G channels of a group (var with divisor HW * C / G, as torch).
 // The channels may come from two tensors, x then x2; a group may straddle both.
@@ -130,6 +130,9 @@ void group_norm_backward(const TensorView<T, D>& dy, const GroupNormOperands<T, 
   const Shape& x = in.x.shape();
   detail::check_shape("group_norm_backward", "dy", dy, {x[0], x[1], x[2], s.channels()});
   detail::check_shape("group_norm_backward", "dx", out.dx, x);
+  check(out.dx2.empty() == in.x2.empty(), "group_norm_backward: dx2 is ",
+        out.dx2.empty() ? "missing" : "given", " for an input of ",
+        in.x2.empty() ? "one tensor" : "two tensors");
   detail::check_optional("group_norm_backward", "dx2", out.dx2, in.x2.shape());
   detail::check_optional("group_norm_backward", "add", out.add, x);
   detail::check_optional("group_norm_backward", "add2", out.add2, in.x2.shape());

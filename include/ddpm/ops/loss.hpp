@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Weighted mean squared error and its gradient, in one pass.
 //
-//   loss = mean over all elements of weight[n] * (prediction - target)^2,  dprediction = d loss / d
-//   prediction
+//   loss = mean over all elements of weight[n] * (prediction - target)^2
+//   dprediction = d loss / d prediction
 //
 // weight is 1 where absent: L_simple of Ho et al. 2020, eq. 14.
 #pragma once

@@ -94,6 +94,7 @@ void add_noise(const NoisingOperands<T, D>& in, const NoisingOptions& options, c
   detail::check_optional("add_noise", "noise", in.noise, s);
   detail::check_optional("add_noise", "target", target, s);
   detail::check_shape("add_noise", "t", in.t, {s[0]});
+  detail::check_shape("add_noise", "sigma", in.sigma, in.signal.shape());
   launch(xt.device(), Noising<T>{in.x0.data(), in.pixels.data(), in.noise.data(), in.t.data(),
                                  in.signal.data(), in.sigma.data(), options.position, options.flip,
                                  options.prediction, xt.data(), target.data(), static_cast<int>(s[0]),

@@ -16,8 +16,7 @@ namespace ddpm {
 struct LoaderOptions {
   int batch = 128;
   bool labels = false;  // for a class-conditional model
-  bool flip =
-      false;  // mirror a random half of the images; done while noising, by each sample's own random bit
+  bool flip = false;    // mirror a random half; done while noising, by each sample's own random bit
 };
 
 // Sample k of the run is image k % count of the order of epoch k / count. An order depends on the seed and

@@ -60,11 +60,14 @@ class ProgressBar {
     if (fraction < 1 && now > 1) times += " left " + clock(now / fraction * (1 - fraction));
     if (terminal_) {
       const int filled = static_cast<int>(fraction * width + 0.5);
-      std::fprintf(out_, "\r%s [%s%s] %3.0f %%  %s  %s\x1b[K", task_.c_str(), std::string(static_cast<std::size_t>(filled), '#').c_str(),
-                   std::string(static_cast<std::size_t>(width - filled), '.').c_str(), 100 * fraction, details.c_str(), times.c_str());
+      std::fprintf(out_, "\r%s [%s%s] %3.0f %%  %s  %s\x1b[K", task_.c_str(),
+                   std::string(static_cast<std::size_t>(filled), '#').c_str(),
+                   std::string(static_cast<std::size_t>(width - filled), '.').c_str(), 100 * fraction,
+                   details.c_str(), times.c_str());
       open_line_ = true;
     } else {
-      std::fprintf(out_, "%s %3.0f %%  %s  %s\n", task_.c_str(), 100 * fraction, details.c_str(), times.c_str());
+      std::fprintf(out_, "%s %3.0f %%  %s  %s\n", task_.c_str(), 100 * fraction, details.c_str(),
+                   times.c_str());
     }
     std::fflush(out_);
   }

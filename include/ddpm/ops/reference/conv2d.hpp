@@ -2,6 +2,8 @@
 // 2-D convolution by plain loops. Math and parameters: ddpm/ops/conv2d.hpp.
 #pragma once
 
+#include <vector>
+
 #include <ddpm/ops/conv2d.hpp>
 
 namespace ddpm {
