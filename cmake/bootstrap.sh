@@ -15,7 +15,7 @@ missing_packages() {
   if ! command -v c++ >/dev/null || ! command -v make >/dev/null; then echo build-essential; fi
   if ! command -v cmake >/dev/null; then echo cmake; fi
   local package state
-  for package in catch2 nlohmann-json3-dev libpng-dev zlib1g-dev libcli11-dev dataset-fashion-mnist; do
+  for package in catch2 nlohmann-json3-dev libpng-dev libjpeg-dev zlib1g-dev libcli11-dev dataset-fashion-mnist; do
     state=$(dpkg-query --show --showformat='${db:Status-Status}' "$package" 2>/dev/null) || state=missing
     if [ "$state" != installed ]; then echo "$package"; fi
   done

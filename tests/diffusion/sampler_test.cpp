@@ -246,7 +246,15 @@ TEST_CASE("which steps are visited", "[sampler]") {
   CHECK(visited(5, 5, Spacing::trailing) == Steps{4, 3, 2, 1, 0});
   CHECK_THROWS_AS(visited(10, 11, Spacing::leading), ConfigError);
   CHECK_THROWS_AS(visited(10, 0, Spacing::leading), ConfigError);
-  CHECK_THROWS_AS((Ddim{.steps = 1000, .offset = 1}.plan(linear_levels(), Prediction::epsilon)), ConfigError);
+  CHECK_THROWS_AS((Ddim{.steps = 10, .offset = -1}.plan(linear_levels(), Prediction::epsilon)), ConfigError);
+  CHECK(visited(1000, 10, Spacing::leading, 99).front() == 999);
+  try {
+    (void)Ddim{.steps = 10, .offset = 100}.plan(linear_levels(), Prediction::epsilon);
+    FAIL("an offset past the schedule was accepted");
+  } catch (const ConfigError& error) {
+    CHECK(std::string(error.what()) ==
+          "sampler: an offset of 100 puts 10 steps at time steps 1000 to 100, expected them from 999 to 0");
+  }
 }
 
 TEST_CASE("where a step goes", "[sampler]") {

@@ -93,6 +93,8 @@ TEST_CASE("a schedule that cannot be is refused", "[schedule]") {
   CHECK_THROWS_AS(NoiseLevels(Constant{-0.1, 10}), ConfigError);
   CHECK_THROWS_AS(NoiseLevels(Constant{std::nan(""), 10}), ConfigError);
   CHECK_THROWS_AS(NoiseLevels(Constant{0.1, 0}), ConfigError);
+  CHECK(NoiseLevels(Constant{1, 1}).at(0) == 0);
+  CHECK_THROWS_AS(NoiseLevels(Constant{1, 2}), ConfigError);  // no signal is left for the steps after it
 }
 
 TEST_CASE("rescaling to a terminal signal of zero", "[schedule]") {
@@ -113,6 +115,11 @@ TEST_CASE("rescaling to a terminal signal of zero", "[schedule]") {
     const auto images = diffusion.sample({1, 2, 2, 1}, rng, Ddim{.steps = 10, .spacing = Spacing::trailing});
     for (const double v : images.to_host()) CHECK(std::abs(v) <= 1);
   }
+  // Noise cannot: nothing of the image could be told from it.
+  const NoiseLevels rescaled(rescale_zero_terminal_snr(linear));
+  const Ddim visits_the_last{.steps = 10, .spacing = Spacing::trailing};
+  CHECK_THROWS_AS(visits_the_last.plan(rescaled, Prediction::epsilon), ConfigError);
+  CHECK(Ddim{.steps = 10}.plan(rescaled, Prediction::epsilon).size() == 10);
 }
 
 TEST_CASE("add_noise is its formula", "[schedule][noising]") {

@@ -38,7 +38,7 @@ TEST_CASE("planes become channels") {
   const ImageSet set = io::read_cifar10(folder.put("x.bin", bytes));
   CHECK(set.count == 2);
   CHECK(set.shape(2) == Shape{2, 32, 32, 3});
-  CHECK(set.labels == std::vector<std::uint8_t>{3, 9});
+  CHECK(set.labels == std::vector<std::int32_t>{3, 9});
   CHECK(set.pixels.size() == 2 * 3 * plane);
   for (const std::size_t image : {0u, 1u})
     for (const std::size_t pixel : {0u, 1u, 33u, 1023u})
@@ -60,12 +60,12 @@ TEST_CASE("a folder gives its five training files in order, or the test file") {
   const TemporaryFolder folder;
   for (const int i : {5, 4, 3, 2, 1})
     folder.put("cifar-10-batches-bin/data_batch_" + std::to_string(i) + ".bin", record(i, 0));
-  CHECK(io::cifar10(folder.path()).labels == std::vector<std::uint8_t>{1, 2, 3, 4, 5});
+  CHECK(io::cifar10(folder.path()).labels == std::vector<std::int32_t>{1, 2, 3, 4, 5});
   CHECK(io::cifar10(folder / "cifar-10-batches-bin").count == 5);
   const std::string text = failure([&] { io::cifar10(folder.path(), io::Split::test); });
   CHECK(is_io_sentence(text, folder / "cifar-10-batches-bin"));
   folder.put("cifar-10-batches-bin/test_batch.bin", record(7, 0));
-  CHECK(io::cifar10(folder.path(), io::Split::test).labels == std::vector<std::uint8_t>{7});
+  CHECK(io::cifar10(folder.path(), io::Split::test).labels == std::vector<std::int32_t>{7});
   std::filesystem::remove(folder / "cifar-10-batches-bin/data_batch_3.bin");
   CHECK(mentions(failure([&] { io::cifar10(folder.path()); }), "no data_batch_3.bin"));
 }

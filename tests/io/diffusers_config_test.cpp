@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <ddpm/io/diffusers_config.hpp>
 #include <ddpm/io/diffusers_folder.hpp>
+#include <ddpm/io/scheduler.hpp>
 #include <ddpm/io/scheduler_config.hpp>
 
 #include <limits>
@@ -127,6 +128,9 @@ TEST_CASE("the meaning of absent, null and lists") {
   CHECK(parse(R"({"sample_size":null})").height == 0);
   CHECK(parse(R"({"act_fn":"swish"})") == UNetConfig{});
   CHECK(parse(R"({"num_class_embeds":10})").num_class_embeds == 10);
+  // Keys of releases since 0.27.
+  CHECK(parse(R"({"mid_block_type":"UNetMidBlock2D","time_embedding_dim":null})") == UNetConfig{});
+  CHECK(parse(R"({"time_embedding_dim":896})") == UNetConfig{});
   CHECK(parse(R"({"num_train_timesteps":1000,"_name_or_path":"x","_anything":[1]})") == UNetConfig{});
   CHECK(parse(R"({"add_attention":false,"attention_head_dim":7,"down_block_types":["DownBlock2D"],)"
               R"("up_block_types":["UpBlock2D"],"block_out_channels":[32]})")
@@ -147,6 +151,9 @@ TEST_CASE("a config that cannot be honoured is refused") {
                              R"("time_embedding_type":"learned")",
                              R"("downsample_type":"resnet")",
                              R"("upsample_type":"resnet")",
+                             R"("mid_block_type":null)",
+                             R"("mid_block_type":"UNetMidBlock2DCrossAttn")",
+                             R"("time_embedding_dim":64)",
                              R"("class_embed_type":"timestep")",
                              R"("class_embed_type":"identity")",
                              R"("class_embed_type":0)",
@@ -206,7 +213,8 @@ TEST_CASE("what is no config at all is an IoError") {
        {"", "null", "[]", "{", "{\"norm_eps\":NaN}", "{\"norm_eps\":1e999}", "{\"a\":1,\"a\":1}"}) {
     INFO(text);
     CHECK(is_io_sentence(failure([&] { io::parse_unet_config(text); }), "config.json"));
-    CHECK(is_io_sentence(failure([&] { io::parse_scheduler_config(text); }), "scheduler_config.json"));
+    if (!mentions(text, "NaN"))  // which a scheduler may have, see below
+      CHECK(is_io_sentence(failure([&] { io::parse_scheduler_config(text); }), "scheduler_config.json"));
   }
   CHECK(mentions(failure([&] { io::parse_unet_config("{\"a\":" + std::string(1'000'000, '[')); }), "deeper"));
   const TemporaryFolder folder;
@@ -284,8 +292,126 @@ TEST_CASE("schedulers that cannot be honoured are refused") {
                              R"("timestep_spacing":"even")",
                              R"("steps_offset":-1)",
                              R"("steps_offset":1000)",
-                             R"("use_karras_sigmas":true)"})
+                             R"("variance_type":"learned")",
+                             R"("variance_type":"learned_range")",
+                             R"("variance_type":null)",
+                             R"("beta_start":NaN)",
+                             R"("beta_end":-Infinity)",
+                             R"("_class_name":"DDIMScheduler","beta_schedule":"sigmoid")",
+                             R"("_class_name":"DDIMScheduler","set_alpha_to_one":1)",
+                             R"("sigma_data":0.5)"})
     scheduler_refusal(member);
+  CHECK(scheduler_refusal(R"("variance_type":"learned_range")") ==
+        "scheduler_config.json: variance_type is \"learned_range\", expected \"fixed_small\" or "
+        "\"fixed_small_log\" or \"fixed_large\"");
+}
+
+TEST_CASE("the multistep solver is read where it is DDIM") {
+  // As diffusers 0.42 writes it, Python's infinity included.
+  const std::string json = R"({
+    "_class_name": "DPMSolverMultistepScheduler", "_diffusers_version": "0.42.1", "algorithm_type": "dpmsolver++",
+    "beta_end": 0.02, "beta_schedule": "scaled_linear", "beta_start": 0.0001, "dynamic_thresholding_ratio": 0.995,
+    "euler_at_final": false, "final_sigmas_type": "sigma_min", "flow_shift": 1.0, "lambda_min_clipped": -Infinity,
+    "lower_order_final": true, "num_train_timesteps": 1000, "prediction_type": "epsilon",
+    "rescale_betas_zero_snr": false, "sample_max_value": 1.0, "solver_order": 1, "solver_type": "midpoint",
+    "steps_offset": 0, "thresholding": false, "time_shift_type": "exponential", "timestep_spacing": "trailing",
+    "trained_betas": null, "use_beta_sigmas": false, "use_dynamic_shifting": false,
+    "use_exponential_sigmas": false, "use_flow_sigmas": false, "use_karras_sigmas": false,
+    "use_lu_lambdas": false, "variance_type": null})";
+  const io::SchedulerConfig config = io::parse_scheduler_config(json);
+  CHECK(config.is_dpm());
+  CHECK(config.beta_schedule == "scaled_linear");
+  CHECK_FALSE(config.clip_sample);
+  CHECK_FALSE(config.set_alpha_to_one);
+  CHECK(io::parse_scheduler_config(io::scheduler_config_json(config)) == config);
+
+  const auto changed = [&](const std::string& from, const std::string& to) {
+    std::string text = json;
+    text.replace(text.find(from), from.size(), to);
+    return failure<ConfigError>([&] { io::parse_scheduler_config(text); });
+  };
+  CHECK(mentions(changed("\"solver_order\": 1", "\"solver_order\": 2"), "solver_order is 2, expected 1"));
+  CHECK(mentions(changed("\"solver_order\": 1,", ""), "solver_order is 2, expected 1"));
+  CHECK(mentions(changed("dpmsolver++", "sde-dpmsolver++"), "algorithm_type"));
+  CHECK(mentions(changed("\"trailing\"", "\"linspace\""),
+                 "timestep_spacing is \"linspace\", expected \"trailing\""));
+  CHECK(mentions(changed("\"timestep_spacing\": \"trailing\",", ""), "timestep_spacing is \"linspace\""));
+  CHECK(mentions(changed("-Infinity", "-5.1"), "lambda_min_clipped is -5.1"));
+  CHECK(mentions(changed("\"use_karras_sigmas\": false", "\"use_karras_sigmas\": true"),
+                 "use_karras_sigmas is true"));
+  CHECK(mentions(changed("\"variance_type\": null", "\"variance_type\": \"learned\""), "variance_type"));
+}
+
+TEST_CASE("keys that another scheduler left behind mean nothing") {
+  const auto config = io::parse_scheduler_config(
+      R"({"_class_name":"DDIMScheduler","variance_type":"learned","skip_prk_steps":true,"solver_order":3,)"
+      R"("lambda_min_clipped":-Infinity,"use_karras_sigmas":true})");
+  CHECK(config == io::parse_scheduler_config(R"({"_class_name":"DDIMScheduler"})"));
+  CHECK(io::parse_scheduler_config(R"({"set_alpha_to_one":false})") == io::SchedulerConfig{});
+}
+
+TEST_CASE("what would not be read is not written") {
+  CHECK(mentions(failure<ConfigError>([] { io::scheduler_config_json({.variance_type = "fixed"}); }),
+                 "variance_type"));
+  CHECK(mentions(failure<ConfigError>([] { io::scheduler_config_json({.class_name = "Scheduler"}); }),
+                 "_class_name"));
+  CHECK(mentions(failure<ConfigError>([] { io::scheduler_config_json({.beta_end = 2}); }), "beta_end"));
+}
+
+TEST_CASE("a configuration becomes a schedule and a sampler") {
+  io::SchedulerConfig config;
+  config.variance_type = "fixed_large";
+  config.clip_sample_range = 2;
+  config.timestep_spacing = "trailing";
+  config.steps_offset = 3;
+  const Ancestral ancestral = io::ancestral_of(config, 20);
+  CHECK(ancestral.steps == 20);
+  CHECK(ancestral.variance == Variance::fixed_large);
+  CHECK(ancestral.clip == 2);
+  CHECK(ancestral.threshold.ratio == 0);
+  CHECK(ancestral.spacing == Spacing::trailing);
+  CHECK(ancestral.offset == 3);
+  CHECK(std::get<Ancestral>(io::sampler_of(config)).steps == 0);
+  config.variance_type = "fixed_small_log";
+  config.clip_sample = false;
+  CHECK(io::ancestral_of(config).variance == Variance::fixed_small);
+  CHECK(io::ancestral_of(config).clip == no_clip);
+
+  config.class_name = "DDIMScheduler";
+  config.set_alpha_to_one = false;
+  config.thresholding = true;
+  config.sample_max_value = 1.5;
+  const Ddim ddim = std::get<Ddim>(io::sampler_of(config));
+  CHECK(ddim.steps == 50);
+  CHECK(ddim.eta == 0);
+  CHECK_FALSE(ddim.rederive_eps);
+  CHECK_FALSE(ddim.alpha_to_one);
+  CHECK(ddim.previous == Previous::diffusers);
+  CHECK(ddim.threshold.ratio == 0.995);
+  CHECK(ddim.threshold.largest == 1.5);
+  config.class_name = "DPMSolverMultistepScheduler";
+  CHECK(std::get<Ddim>(io::sampler_of(config, 7)).rederive_eps);
+  CHECK(std::get<Ddim>(io::sampler_of(config, 7)).previous == Previous::visited);
+  CHECK(std::get<Ddim>(io::sampler_of(config, 7)).steps == 7);
+
+  for (const char* key : {"beta_schedule", "prediction_type", "timestep_spacing", "variance_type"}) {
+    const io::SchedulerConfig wrong{
+        .beta_schedule = "x", .variance_type = "x", .prediction_type = "x", .timestep_spacing = "x"};
+    const std::string name = key;
+    CHECK(mentions(failure<ConfigError>([&] {
+                     if (name == "beta_schedule") io::schedule_of(wrong);
+                     if (name == "prediction_type") io::prediction_of(wrong);
+                     if (name == "timestep_spacing") io::spacing_of(wrong);
+                     if (name == "variance_type") io::variance_of(wrong);
+                   }),
+                   name + " is \"x\", expected "));
+  }
+  CHECK(io::prediction_of({.prediction_type = "v_prediction"}) == Prediction::v);
+  const auto rescaled = io::schedule_of({.rescale_betas_zero_snr = true});
+  CHECK(rescaled.steps() == 1000);
+  CHECK(rescaled.beta(999) == 1);
+  CHECK(io::schedule_of({.num_train_timesteps = 2, .trained_betas = {0.1, 0.3}}).betas ==
+        std::vector{0.1, 0.3});
 }
 
 TEST_CASE("keys of old schedulers keep their meaning") {
@@ -302,9 +428,12 @@ TEST_CASE("both layouts of a folder are found") {
     CHECK(io::find_unet_config(folder.path()) == folder / "config.json");
     CHECK_FALSE(io::find_scheduler_config(folder.path()).has_value());
     CHECK(mentions(failure([&] { io::find_unet_weights(folder.path()); }), "found no weights"));
-    folder.put("diffusion_pytorch_model.bin", "");
-    CHECK(mentions(failure([&] { io::find_unet_weights(folder.path()); }), "Python objects"));
-    folder.put("diffusion_pytorch_model.safetensors", "");
+    for (const char* name : {"diffusion_pytorch_model.fp16.bin", "diffusion_pytorch_model.fp16.safetensors",
+                             "diffusion_pytorch_model.bin", "diffusion_pytorch_model.safetensors.index.json",
+                             "diffusion_pytorch_model.safetensors"}) {  // in rising order
+      folder.put(name, "");
+      CHECK(io::find_unet_weights(folder.path()) == folder / name);
+    }
     folder.put("scheduler_config.json", "{}");
     CHECK(io::find_unet_weights(folder.path()) == folder / "diffusion_pytorch_model.safetensors");
     CHECK(io::find_scheduler_config(folder.path()) == folder / "scheduler_config.json");

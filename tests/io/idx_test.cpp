@@ -49,7 +49,7 @@ TEST_CASE("images and labels are read, plain and compressed") {
     CHECK(set.width == 3);
     CHECK(set.channels == 1);
     CHECK(std::string(set.pixels.begin(), set.pixels.end()) == "abcdefghijkl");
-    CHECK(set.labels == std::vector<std::uint8_t>{7, 1});
+    CHECK(set.labels == std::vector<std::int32_t>{7, 1});
   };
   check_set(io::read_idx(folder.put("i", image_file()), folder.put("l", label_file())));
   check_set(io::read_idx(put_gz(folder, "i.gz", image_file()), put_gz(folder, "l.gz", label_file())));

@@ -36,8 +36,8 @@ concept TrainableModel = Model<M> && std::default_initializable<typename M::Cach
   model.visit(std::string{}, [](const std::string&, const auto&) {});
 };
 
-// The reverse process as a list of steps, first to last; clip() bounds the predicted image (infinity: not at
-// all).
+// The reverse process as a list of steps, first to last; `clip` bounds the predicted image (infinity: not at
+// all), and so does a DynamicThreshold `threshold`, which need not be there.
 template <class S>
 concept Sampler = requires(const S sampler, const NoiseLevels& levels, Prediction prediction) {
   { sampler.plan(levels, prediction) } -> std::same_as<std::vector<DenoisingCoefficients<double>>>;

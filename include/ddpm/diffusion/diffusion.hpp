@@ -13,12 +13,14 @@
 #include <ddpm/diffusion/concepts.hpp>
 #include <ddpm/diffusion/sampler.hpp>
 #include <ddpm/diffusion/schedule.hpp>
+#include <ddpm/diffusion/threshold.hpp>
 #include <ddpm/ops/loss.hpp>
 
 namespace ddpm {
 
 struct DiffusionOptions {
   Prediction prediction = Prediction::epsilon;
+  bool recompute = false;  // train with less memory and a second forward pass, for a model that can (UNet)
 };
 
 // Images to train on: bytes, or floats in [-1, 1]; labels for a class-conditional model.
@@ -51,20 +53,21 @@ class Sampling {
   using D = typename M::device_type;
   using View = TensorView<T, D>;
 
-  Sampling(const M& model, std::vector<DenoisingCoefficients<double>> plan, double clip, const Shape& shape)
+  Sampling(const M& model, const std::vector<DenoisingCoefficients<double>>& plan, double clip,
+           const Shape& shape, const DynamicThreshold& threshold = {})
       : model_(&model),
         steps_(static_cast<int>(plan.size())),
         clip_(clip),
+        threshold_(threshold),
         x_(model.device(), shape),
         t_(model.device(), {shape[0]}),
         table_(model.device(), {steps_}),
         step_(model.device(), {1}) {
-    std::vector<DenoisingCoefficients<Accumulator<T>>> rows;
     for (const auto& k : plan)
-      rows.push_back({static_cast<Accumulator<T>>(k.x0_from_x), static_cast<Accumulator<T>>(k.x0_from_m),
-                      static_cast<Accumulator<T>>(k.x_from_x0), static_cast<Accumulator<T>>(k.x_from_x),
-                      static_cast<Accumulator<T>>(k.x_from_m), static_cast<Accumulator<T>>(k.sigma), k.t});
-    table_.upload(rows);
+      rows_.push_back({static_cast<Accumulator<T>>(k.x0_from_x), static_cast<Accumulator<T>>(k.x0_from_m),
+                       static_cast<Accumulator<T>>(k.x_from_x0), static_cast<Accumulator<T>>(k.x_from_x),
+                       static_cast<Accumulator<T>>(k.x_from_m), static_cast<Accumulator<T>>(k.sigma), k.t});
+    table_.upload(rows_);
     step_.upload(std::vector<std::int32_t>{-1});
   }
 
@@ -81,13 +84,38 @@ class Sampling {
     check<ConfigError>(done_ < steps_, "Sampling: all ", steps_, " steps are done");
     begin_step(table_.view(), step_.view(), t_.view());
     const Tensor<T, D> output = predict();
-    denoise<T, D>(
-        {.model_output = output, .table = table_, .step = step_, .noise = noise, .position = position}, clip_,
-        x_);
+    if (threshold_.ratio > 0)
+      denoise_thresholded(output, position, noise);
+    else
+      denoise<T, D>(
+          {.model_output = output, .table = table_, .step = step_, .noise = noise, .position = position},
+          clip_, x_);
     ++done_;
   }
 
  private:
+  using Coefficients = DenoisingCoefficients<Accumulator<T>>;
+
+  // Image by image, as each has a bound s of its own: denoise() clips to s, and 1 / s goes into the
+  // coefficient of x0. The quantile is found on the host, on every device.
+  void denoise_thresholded(const View& output, RandomPosition position, const View& noise) {
+    const Coefficients& k = rows_[static_cast<std::size_t>(done_)];
+    std::vector<Coefficients> rows = rows_;
+    for (std::int64_t n = 0; n < x_.shape()[0]; ++n, ++position.sample) {
+      const auto x = x_.slice(n, 1);
+      const View m = output.slice(n, 1);
+      const double s = detail::dynamic_bound(threshold_, k, x.to_host(), m.to_host());
+      rows[static_cast<std::size_t>(done_)].x_from_x0 = k.x_from_x0 / static_cast<Accumulator<T>>(s);
+      table_.upload(rows);
+      denoise<T, D>({.model_output = m,
+                     .table = table_,
+                     .step = step_,
+                     .noise = noise.empty() ? View{} : noise.slice(n, 1),
+                     .position = position},
+                    s, x);
+    }
+  }
+
   Tensor<T, D> predict() const {
     if constexpr (requires { model_->predict(x_, t_, labels_); })
       return model_->predict(x_, t_, labels_);
@@ -99,10 +127,12 @@ class Sampling {
   int steps_;
   int done_ = 0;
   double clip_;
+  DynamicThreshold threshold_;
+  std::vector<Coefficients> rows_;
   Tensor<T, D> x_;
   Tensor<std::int32_t, D> t_;
   TensorView<std::int32_t, D> labels_;
-  Tensor<DenoisingCoefficients<Accumulator<T>>, D> table_;
+  Tensor<Coefficients, D> table_;  // of rows_
   Tensor<std::int32_t, D> step_;
 };
 
@@ -141,7 +171,9 @@ class Denoiser {
   // A sampling to be stepped by hand, its x not yet filled.
   template <Sampler S>
   Sampling<M> begin(const S& sampler, const Shape& shape) const {
-    return {*model_, sampler.plan(*levels_, options_.prediction), sampler.clip, shape};
+    DynamicThreshold threshold;
+    if constexpr (requires { threshold = sampler.threshold; }) threshold = sampler.threshold;
+    return {*model_, sampler.plan(*levels_, options_.prediction), sampler.clip, shape, threshold};
   }
 
  private:
@@ -186,6 +218,7 @@ class Diffusion {
     const Noised drawn = draw(batch, position);
     if constexpr (requires { cache_.position; }) cache_.position = position;
     if constexpr (requires { cache_.labels; }) cache_.labels = batch.labels;
+    if constexpr (requires { cache_.recompute; }) cache_.recompute = options_.recompute;
     const Tensor<T, D> prediction = model_.forward(drawn.xt, drawn.t, cache_);
     mse_loss<T, D>({prediction, drawn.target}, loss_, prediction);
     model_.backward(prediction, cache_);

@@ -29,8 +29,8 @@ struct NoiseLevels {
     double product = 1;
     for (int t = 0; t < schedule.steps(); ++t) {
       const double b = schedule.beta(t);
-      check<ConfigError>(b >= 0 && b <= 1, "schedule: beta(", t, ") is ", b,
-                         ", expected a variance in [0, 1]");
+      check<ConfigError>(b >= 0 && (b < 1 || (b == 1 && t == schedule.steps() - 1)), "schedule: beta(", t,
+                         ") is ", b, ", expected a variance in [0, 1], and 1 at the last step alone");
       beta.push_back(b);
       alpha_bar.push_back(product *= 1 - b);
     }

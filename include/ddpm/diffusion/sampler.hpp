@@ -7,6 +7,7 @@
 #include <vector>
 
 #include <ddpm/diffusion/concepts.hpp>
+#include <ddpm/diffusion/threshold.hpp>
 
 namespace ddpm {
 
@@ -23,7 +24,8 @@ enum class Variance { fixed_small, fixed_large };
 
 inline constexpr double no_clip = std::numeric_limits<double>::infinity();
 
-// The time steps visited, first to last; `offset` is added to leading ones (diffusers' steps_offset).
+// The time steps visited, first to last; `offset` is added to leading ones (diffusers' steps_offset), past
+// the last time step if need be.
 inline std::vector<int> spaced_timesteps(int total, int steps, Spacing spacing, int offset = 0) {
   check<ConfigError>(steps >= 1 && steps <= total, "sampler: ", steps, " steps asked for, the schedule has ",
                      total);
@@ -48,6 +50,10 @@ struct PredictionCoefficients {
 
 inline PredictionCoefficients prediction_coefficients(Prediction prediction, double alpha_bar) {
   const double signal = std::sqrt(alpha_bar), sigma = std::sqrt(1 - alpha_bar);
+  check<ConfigError>(
+      prediction != Prediction::epsilon || signal > 0,
+      "sampler: a time step without signal was visited, where noise says nothing of the image, "
+      "expected a model that predicts v or the image");
   switch (prediction) {
     case Prediction::epsilon:
       return {1 / signal, -sigma / signal, 0, 1};
@@ -64,6 +70,21 @@ inline int previous_timestep(const std::vector<int>& timesteps, std::size_t i, i
   return i + 1 < timesteps.size() ? timesteps[i + 1] : -1;
 }
 
+// All steps of a sampler, from one visited time step to the next.
+template <class S>
+std::vector<DenoisingCoefficients<double>> plan_steps(const S& sampler, int steps, const NoiseLevels& levels,
+                                                      Prediction prediction) {
+  const auto timesteps = spaced_timesteps(levels.steps(), steps, sampler.spacing, sampler.offset);
+  check<ConfigError>(timesteps.front() < levels.steps() && timesteps.back() >= 0, "sampler: an offset of ",
+                     sampler.offset, " puts ", steps, " steps at time steps ", timesteps.front(), " to ",
+                     timesteps.back(), ", expected them from ", levels.steps() - 1, " to 0");
+  std::vector<DenoisingCoefficients<double>> plan;
+  for (std::size_t i = 0; i < timesteps.size(); ++i)
+    plan.push_back(sampler.step(levels, prediction, timesteps[i],
+                                previous_timestep(timesteps, i, levels.steps(), sampler.previous)));
+  return plan;
+}
+
 }  // namespace detail
 
 // The sampling of Ho et al. 2020, algorithm 2.
@@ -71,18 +92,13 @@ struct Ancestral {
   int steps = 0;  // 0: all
   Variance variance = Variance::fixed_small;
   double clip = 1;
+  DynamicThreshold threshold = {};  // takes the place of clip
   Spacing spacing = Spacing::leading;
   int offset = 0;
   Previous previous = Previous::visited;
 
   std::vector<DenoisingCoefficients<double>> plan(const NoiseLevels& levels, Prediction prediction) const {
-    const auto timesteps =
-        spaced_timesteps(levels.steps(), steps == 0 ? levels.steps() : steps, spacing, offset);
-    std::vector<DenoisingCoefficients<double>> plan;
-    for (std::size_t i = 0; i < timesteps.size(); ++i)
-      plan.push_back(step(levels, prediction, timesteps[i],
-                          detail::previous_timestep(timesteps, i, levels.steps(), previous)));
-    return plan;
+    return detail::plan_steps(*this, steps == 0 ? levels.steps() : steps, levels, prediction);
   }
 
   // One step from time step t to time step `to` (below 0: to the clean image).
@@ -107,6 +123,7 @@ struct Ddim {
   double eta = 0;             // 1: as random as Ancestral
   bool rederive_eps = false;  // from the clipped image, as guided-diffusion does; false: as diffusers
   double clip = 1;
+  DynamicThreshold threshold = {};  // takes the place of clip
   Spacing spacing = Spacing::leading;
   int offset = 0;
   Previous previous = Previous::visited;
@@ -114,12 +131,7 @@ struct Ddim {
       true;  // the last step goes to the clean image; false: to time step 0 (diffusers' set_alpha_to_one)
 
   std::vector<DenoisingCoefficients<double>> plan(const NoiseLevels& levels, Prediction prediction) const {
-    const auto timesteps = spaced_timesteps(levels.steps(), steps, spacing, offset);
-    std::vector<DenoisingCoefficients<double>> plan;
-    for (std::size_t i = 0; i < timesteps.size(); ++i)
-      plan.push_back(step(levels, prediction, timesteps[i],
-                          detail::previous_timestep(timesteps, i, levels.steps(), previous)));
-    return plan;
+    return detail::plan_steps(*this, steps, levels, prediction);
   }
 
   DenoisingCoefficients<double> step(const NoiseLevels& levels, Prediction prediction, int t, int to) const {

@@ -50,6 +50,11 @@ inline void read_levels(ConfigReader& reader, UNetConfig& config) {
     throw ConfigError(message(reader.where(), ": down_block_types has ", config.down_blocks.size(),
                               " entries and up_block_types ", config.up_blocks.size(), ", expected ", levels,
                               " as in block_out_channels"));
+  const Json* width = reader.find("time_embedding_dim");
+  if (width != nullptr && !width->is_null() && *width != config.time_embedding_dim())
+    reader.refuse(
+        "time_embedding_dim", *width,
+        message("null or ", config.time_embedding_dim(), ", four times the first level's channels"));
 }
 
 inline void read_sample_size(ConfigReader& reader, UNetConfig& config) {
@@ -68,6 +73,7 @@ inline void read_sample_size(ConfigReader& reader, UNetConfig& config) {
 inline void refuse_variants(ConfigReader& reader) {
   reader.choice("_class_name", {"UNet2DModel"});
   reader.choice("time_embedding_type", {"positional"});
+  reader.choice("mid_block_type", {"UNetMidBlock2D"});
   reader.choice("downsample_type", {"conv"});
   reader.choice("upsample_type", {"conv"});
   reader.choice("act_fn", {"silu", "swish"});

@@ -32,18 +32,17 @@ inline std::filesystem::path find_unet_config(const std::filesystem::path& folde
                                                             : "a folder saved by diffusers");
 }
 
-// The weights beside that configuration.
+// The weights beside that configuration: the first of the names under which diffusers saves them.
 inline std::filesystem::path find_unet_weights(const std::filesystem::path& folder) {
   const std::filesystem::path home = find_unet_config(folder).parent_path();
-  std::filesystem::path weights = home / "diffusion_pytorch_model.safetensors";
-  if (detail::is_file(weights)) return weights;
-  std::string found = "no weights";
-  if (detail::is_file(home / "diffusion_pytorch_model.safetensors.index.json"))
-    found = "weights in several shards";
-  if (detail::is_file(home / "diffusion_pytorch_model.bin"))
-    found = "only diffusion_pytorch_model.bin, which holds Python objects";
-  detail::fail(home.string(), found,
-               "diffusion_pytorch_model.safetensors (save_pretrained of a current diffusers writes it)");
+  for (const char* suffix :
+       {".safetensors", ".safetensors.index.json", ".bin", ".fp16.safetensors", ".fp16.bin"}) {
+    std::filesystem::path candidate = home / (std::string("diffusion_pytorch_model") + suffix);
+    if (detail::is_file(candidate)) return candidate;
+  }
+  detail::fail(
+      home.string(), "no weights",
+      "diffusion_pytorch_model.safetensors, the same with .index.json, or diffusion_pytorch_model.bin");
 }
 
 inline std::optional<std::filesystem::path> find_scheduler_config(const std::filesystem::path& folder) {

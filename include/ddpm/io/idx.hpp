@@ -69,13 +69,13 @@ inline ImageSet read_idx_images(const std::filesystem::path& path) {
   return images;
 }
 
-inline std::vector<std::uint8_t> read_idx_labels(const std::filesystem::path& path) {
+inline std::vector<std::int32_t> read_idx_labels(const std::filesystem::path& path) {
   detail::GzReader reader(path.string());
   detail::expect_magic(reader, 1, "labels");
   const std::uint32_t count = detail::read_big_endian(reader);
-  std::vector<std::uint8_t> labels = reader.read_exactly(count, "labels");
+  const std::vector<std::uint8_t> labels = reader.read_exactly(count, "labels");
   reader.expect_end(message(count, " labels"));
-  return labels;
+  return {labels.begin(), labels.end()};
 }
 
 inline ImageSet read_idx(const std::filesystem::path& images_path, const std::filesystem::path& labels_path) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// PNG images and grids of generated samples.
+// Pictures in files: PNG and JPEG read, PNG and grids of generated samples written.
 #pragma once
 
 #include <algorithm>
@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <span>
+#include <string>
 #include <vector>
 
 #include <ddpm/core/dtype.hpp>
@@ -15,6 +16,8 @@
 #include <ddpm/core/shape.hpp>
 #include <ddpm/core/tensor.hpp>
 #include <ddpm/io/detail/file.hpp>
+#include <ddpm/io/detail/jpeg.hpp>
+#include <ddpm/io/detail/pixels.hpp>
 #include <ddpm/io/detail/png.hpp>
 
 namespace ddpm::io {
@@ -43,9 +46,26 @@ inline void write_png(const std::filesystem::path& path, const Image& image) {
   write_png(path, image.data, image.height, image.width, image.channels);
 }
 
-inline Image read_png(const std::filesystem::path& path) {
+namespace detail {
+inline std::string read_image_file(const std::filesystem::path& path) {
   constexpr std::size_t longest = std::size_t{1} << 30;
-  return detail::decode_png(detail::read_text(path.string(), longest), path.string());
+  return read_text(path.string(), longest);
+}
+}  // namespace detail
+
+inline Image read_png(const std::filesystem::path& path) {
+  return detail::decode_png(detail::read_image_file(path), path.string());
+}
+
+// A PNG or a JPEG, as its first bytes tell, whatever its name. Gray stays gray, everything else becomes RGB
+// of 8 bits; alpha is dropped. CMYK is refused, and so is a damaged file. The orientation in EXIF data is
+// ignored.
+inline Image read_image(const std::filesystem::path& path) {
+  const std::string bytes = detail::read_image_file(path);
+  if (bytes.starts_with("\x89PNG")) return detail::decode_png(bytes, path.string());
+  if (bytes.starts_with("\xff\xd8")) return detail::decode_jpeg(bytes, path.string());
+  detail::fail(path.string(), message("a file that begins with ", detail::in_quotes(bytes.substr(0, 8))),
+               "a PNG or a JPEG");
 }
 
 // The byte of a value in [-1, 1], rounded as diffusers rounds; NaN is black.

@@ -4,154 +4,43 @@
 #pragma once
 
 #include <algorithm>
-#include <bit>
-#include <concepts>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <filesystem>
 #include <functional>
 #include <limits>
 #include <map>
 #include <span>
 #include <string>
-#include <string_view>
 #include <utility>
 #include <vector>
 
-#include <ddpm/core/dtype.hpp>
 #include <ddpm/core/error.hpp>
 #include <ddpm/io/detail/file.hpp>
 #include <ddpm/io/detail/safetensors_header.hpp>
 #include <ddpm/io/dtype.hpp>
+#include <ddpm/io/tensor_set.hpp>
 
 namespace ddpm::io {
 
-static_assert(std::endian::native == std::endian::little, "safetensors stores little-endian numbers");
-
-// A tensor in a file, borrowed from the SafeTensors it came from. `bytes` need not be aligned.
-struct StoredTensor {
-  DType dtype = DType::f32;
-  std::vector<std::int64_t> shape = {};
-  std::span<const std::byte> bytes = {};
-
-  std::int64_t numel() const { return static_cast<std::int64_t>(bytes.size() / size_of(dtype)); }
-};
-
-// What tensors can be converted to.
-template <class T>
-concept Readable = std::same_as<T, float> || std::same_as<T, double> || std::same_as<T, std::int64_t>;
-
-namespace detail {
-
-// bf16 and half convert through a type of their own, everything else through the C++ type of its bits.
-struct Half {
-  std::uint16_t bits;
-  operator float() const { return half_to_float(bits); }
-};
-
-template <class Source, class T>
-std::vector<T> convert(std::span<const std::byte> bytes) {
-  std::vector<T> out(bytes.size() / sizeof(Source));
-  for (std::size_t i = 0; i < out.size(); ++i) {
-    Source value;
-    std::memcpy(&value, bytes.data() + i * sizeof(Source), sizeof(Source));  // the bytes may be unaligned
-    if constexpr (std::same_as<Source, bf16> || std::same_as<Source, Half>)
-      out[i] = static_cast<T>(static_cast<float>(value));
-    else
-      out[i] = static_cast<T>(value);
-  }
-  return out;
-}
-
-template <class T>
-std::vector<T> convert(const StoredTensor& tensor) {
-  switch (tensor.dtype) {
-    case DType::f64:
-      return convert<double, T>(tensor.bytes);
-    case DType::f32:
-      return convert<float, T>(tensor.bytes);
-    case DType::f16:
-      return convert<Half, T>(tensor.bytes);
-    case DType::bf16:
-      return convert<bf16, T>(tensor.bytes);
-    case DType::i64:
-      return convert<std::int64_t, T>(tensor.bytes);
-    case DType::i32:
-      return convert<std::int32_t, T>(tensor.bytes);
-    case DType::i16:
-      return convert<std::int16_t, T>(tensor.bytes);
-    case DType::i8:
-      return convert<std::int8_t, T>(tensor.bytes);
-    case DType::u64:
-      return convert<std::uint64_t, T>(tensor.bytes);
-    case DType::u32:
-      return convert<std::uint32_t, T>(tensor.bytes);
-    case DType::u16:
-      return convert<std::uint16_t, T>(tensor.bytes);
-    case DType::u8:
-    case DType::boolean:
-      break;
-  }
-  return convert<std::uint8_t, T>(tensor.bytes);
-}
-
-}  // namespace detail
-
-// A file that was checked from end to end when it was opened, mapped read-only. Any number of threads may
-// read it.
-class SafeTensors {
+// A file that was checked from end to end when it was opened, mapped read-only. It must not be shortened
+// while it is in use; to be replaced by another does no harm.
+class SafeTensors : public TensorSet {
  public:
-  explicit SafeTensors(const std::filesystem::path& path) : path_(path.string()), file_(path_) {
+  explicit SafeTensors(const std::filesystem::path& path) : TensorSet(path.string()), file_(path.string()) {
     const std::span<const std::byte> bytes = file_.bytes();
-    detail::SafeTensorsHeader header = detail::parse_safetensors_header(bytes, path_);
+    detail::SafeTensorsHeader header = detail::parse_safetensors_header(bytes, this->path());
     metadata_ = std::move(header.metadata);
-    for (detail::HeaderEntry& entry : header.entries) {
-      names_.push_back(entry.name);
-      tensors_.emplace(std::move(entry.name),
-                       StoredTensor{entry.dtype, std::move(entry.shape),
-                                    bytes.subspan(header.data_start + entry.begin, entry.end - entry.begin)});
-    }
+    for (detail::HeaderEntry& entry : header.entries)
+      add(entry.name, {entry.dtype, std::move(entry.shape),
+                       bytes.subspan(header.data_start + entry.begin, entry.end - entry.begin)});
   }
 
-  const std::string& path() const { return path_; }
-  const std::vector<std::string>& names() const { return names_; }  // in the order of the file
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
-  bool contains(std::string_view name) const { return tensors_.find(name) != tensors_.end(); }
-
-  const StoredTensor& tensor(std::string_view name) const {
-    const auto found = tensors_.find(name);
-    if (found == tensors_.end())
-      detail::fail(path_, message("no tensor named ", detail::in_quotes(name)),
-                   message("one of its ", names_.size(), " tensors"));
-    return found->second;
-  }
-
-  // The elements of a tensor as T; integers only from integers that fit.
-  template <Readable T>
-  std::vector<T> as(std::string_view name) const {
-    const StoredTensor& tensor = this->tensor(name);
-    if constexpr (std::integral<T>) {
-      if (is_floating_point(tensor.dtype))
-        detail::fail(path_, message(detail::in_quotes(name), " of type ", name_of(tensor.dtype)),
-                     "an integer type");
-    }
-    std::vector<T> values = detail::convert<T>(tensor);
-    if constexpr (std::integral<T>) {
-      const bool overflows =
-          tensor.dtype == DType::u64 && std::ranges::any_of(values, [](T v) { return v < 0; });
-      if (overflows)
-        detail::fail(path_, message(detail::in_quotes(name), " with a value above 2^63-1"), "less");
-    }
-    return values;
-  }
 
  private:
-  std::string path_;
   detail::MappedFile file_;
-  std::vector<std::string> names_;
   std::map<std::string, std::string> metadata_;
-  std::map<std::string, StoredTensor, std::less<>> tensors_;
 };
 
 // A tensor to be written: `data` points to all its elements.

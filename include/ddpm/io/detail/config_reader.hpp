@@ -21,13 +21,6 @@ namespace ddpm::io::detail {
 // The largest integer any key of a configuration may have.
 inline constexpr int largest_integer = 1 << 20;
 
-// A JSON value as it stands in a message: short, on one line.
-inline std::string shown(const Json& value) {
-  constexpr std::size_t longest = 60;
-  const std::string text = value.dump(-1, ' ', true, Json::error_handler_t::replace);
-  return text.size() <= longest ? text : text.substr(0, longest) + "...";
-}
-
 class ConfigReader {
  public:
   // `where` names the file in messages.

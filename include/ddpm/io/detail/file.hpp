@@ -23,12 +23,13 @@ namespace ddpm::io::detail {
 
 inline std::string system_error_text(int code) { return std::system_category().message(code); }
 
-// A string out of a file, fit for a message of one line: short, and without control characters.
+inline bool is_printable(char c) { return c >= ' ' && c <= '~'; }
+
+// A string out of a file, fit for a message of one line: short, and printable on any terminal.
 inline std::string in_quotes(std::string_view text) {
   constexpr std::size_t longest = 60;
   std::string out = "\"";
-  for (const char c : text.substr(0, longest))
-    out += static_cast<unsigned char>(c) < 0x20 || c == 0x7f ? '?' : c;
+  for (const char c : text.substr(0, longest)) out += is_printable(c) ? c : '?';
   return out + (text.size() > longest ? "...\"" : "\"");
 }
 
@@ -124,7 +125,8 @@ inline std::string read_text(const std::string& path, std::size_t limit) {
 }
 
 // Writes PATH.tmp and renames it to PATH in commit(): a reader sees the old file or the new one, also after a
-// crash. Without commit() nothing remains. A PATH that is a device or a pipe is written directly.
+// crash. Without commit() nothing remains. Of several files, flush() each before the first commit(). A PATH
+// that is a device or a pipe is written directly.
 class FileWriter {
  public:
   explicit FileWriter(const std::string& path) : path_(path), target_(path) {
@@ -158,10 +160,17 @@ class FileWriter {
   }
   void write(std::string_view text) { write(text.data(), text.size()); }
 
-  void commit() {
+  const std::string& path() const { return path_; }
+
+  // The last point at which a full disk can be noticed.
+  void flush() {
     // Devices and pipes have nothing to flush and say so with EINVAL.
     if (::fsync(file_.number()) != 0 && !(is_direct_ && errno == EINVAL)) fail_with_code("flushing");
     if (::close(file_.release()) != 0) fail_with_code("closing");
+  }
+
+  void commit() {
+    if (file_.number() >= 0) flush();
     if (is_direct_) return;
     if (::rename(written_.c_str(), target_.c_str()) != 0) fail_with_code("renaming");
     is_committed_ = true;

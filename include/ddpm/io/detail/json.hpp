@@ -22,6 +22,30 @@ using OrderedJson = nlohmann::ordered_json;  // keeps the order in which keys we
 inline constexpr int deepest_json = 8;
 inline constexpr std::size_t longest_config = 16u << 20;
 
+// A JSON value as it stands in a message: short, on one line.
+inline std::string shown(const Json& value) {
+  constexpr std::size_t longest = 60;
+  const std::string text = value.dump(-1, ' ', true, Json::error_handler_t::replace);
+  return text.size() <= longest ? text : text.substr(0, longest) + "...";
+}
+
+// Python writes NaN, Infinity and -Infinity, for which JSON has no word: outside strings they become strings.
+inline std::string with_quoted_constants(std::string_view text) {
+  std::string out;
+  bool is_string = false;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    std::string_view word = text.substr(i, 1);
+    if (is_string && word == "\\") word = text.substr(i, 2);
+    if (word == "\"") is_string = !is_string;
+    for (const std::string_view constant : {"NaN", "Infinity", "-Infinity"})
+      if (!is_string && text.substr(i).starts_with(constant)) word = constant;
+    const bool is_constant = !is_string && word.size() > 1;
+    out.append(is_constant ? "\"" : "").append(word).append(is_constant ? "\"" : "");
+    i += word.size() - 1;
+  }
+  return out;
+}
+
 // Parses the whole of `text`, which must be one object; `path` names the file in messages.
 inline Json parse_json_object(std::string_view text, const std::string& path) {
   std::vector<std::set<std::string>> keys;  // of the objects that are open

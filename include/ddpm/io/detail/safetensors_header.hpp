@@ -20,6 +20,7 @@
 #include <ddpm/io/detail/file.hpp>
 #include <ddpm/io/detail/json.hpp>
 #include <ddpm/io/dtype.hpp>
+#include <ddpm/io/tensor_set.hpp>
 
 namespace ddpm::io::detail {
 
@@ -39,18 +40,6 @@ struct SafeTensorsHeader {
   std::map<std::string, std::string> metadata;
   std::size_t data_start = 0;
 };
-
-// Bytes of a tensor: the product of its shape times the size of an element, which must fit in 63 bits.
-inline std::size_t stored_size(const std::string& name, DType dtype, const std::vector<std::int64_t>& shape,
-                               const std::string& path) {
-  auto size = static_cast<std::int64_t>(size_of(dtype));
-  for (const std::int64_t extent : shape) {
-    if (extent < 0) fail(path, message("extent ", extent, " of ", in_quotes(name)), "none below 0");
-    if (__builtin_mul_overflow(size, extent, &size))
-      fail(path, message("a shape of ", in_quotes(name), " whose size overflows"), "at most 2^63-1 bytes");
-  }
-  return static_cast<std::size_t>(size);
-}
 
 // An array of integers from 0 to 2^63-1 under `key` of the tensor `name`.
 inline std::vector<std::int64_t> header_integers(const Json& fields, const char* key, const std::string& name,
