@@ -5,6 +5,7 @@
 //   DDPM_THREADS=2 ./conv2d_benchmark --benchmark_filter='28x28'
 #include <benchmark/benchmark.h>
 
+#include <ddpm/ops/cost.hpp>
 #include <ddpm/ops/cpu/conv2d.hpp>
 
 #include <algorithm>
@@ -71,15 +72,19 @@ struct Problem {
         forward(prepared(Conv2dPass::forward)),
         backward(prepared(Conv2dPass::backward_data)) {}
 
-  void run(Pass pass) const {
+  // f of the parameters of the pass.
+  template <class F>
+  auto apply(Pass pass, F f) const {
     if (pass == Pass::forward)
-      launch(device, Conv2dForward<float>{g, x.data(), x2.data(), weight.data(), forward.data(), nullptr,
-                                          nullptr, nullptr, 1.0f, dy.data()});
-    else if (pass == Pass::backward_data)
-      launch(device,
-             Conv2dBackwardData<float>{g, dy.data(), weight.data(), backward.data(), dx.data(), dx2.data()});
-    else
-      launch(device, Conv2dBackwardWeight<float>{g, x.data(), x2.data(), dy.data(), dweight.data()});
+      return f(Conv2dForward<float>{g, x.data(), x2.data(), weight.data(), forward.data(), nullptr, nullptr,
+                                    nullptr, 1.0f, dy.data()});
+    if (pass == Pass::backward_data)
+      return f(
+          Conv2dBackwardData<float>{g, dy.data(), weight.data(), backward.data(), dx.data(), dx2.data()});
+    return f(Conv2dBackwardWeight<float>{g, x.data(), x2.data(), dy.data(), dweight.data()});
+  }
+  void run(Pass pass) const {
+    apply(pass, [&](const auto& params) { launch(device, params); });
   }
 
  private:
@@ -89,7 +94,7 @@ struct Problem {
     return tensor;
   }
   Tensor<float, Cpu> prepared(Conv2dPass pass) const {
-    Tensor<float, Cpu> to(device, {conv2d_prepared_size(device, g, pass)});
+    Tensor<float, Cpu> to(device, {conv2d_prepared_size<float>(device, g, pass)});
     launch(device, Conv2dPrepare<float>{g, pass, weight.data(), to.data()});
     return to;
   }
@@ -99,8 +104,8 @@ void run_benchmark(benchmark::State& state, const Layer& layer, Pass pass, Cpu::
   Cpu device;
   device.convolution = convolution;
   const Problem problem(layer.geometry(), device);
-  const Conv2dGeometry& g = problem.g;
-  const double gigaflop = 2e-9 * static_cast<double>(g.pixels()) * g.cout * g.taps() * g.channels();
+  const Cost least = problem.apply(pass, [](const auto& params) { return cost(params); });
+  const double gigaflop = 1e-9 * static_cast<double>(least.flops);
   double peak = 0;
   for (int i = 0; i < 5; ++i) peak = std::max(peak, measure_peak());
   problem.run(pass);  // takes the memory

@@ -1,34 +1,63 @@
 // SPDX-License-Identifier: MIT
-// The training of Ho et al. 2020 on CIFAR-10: train_cifar10 FOLDER_OF_BINARY_BATCHES
-#include <cstdio>
+// The training of Ho et al. 2020 on CIFAR-10 as a run in a folder, which can be interrupted and resumed;
+// train_cifar10 --help lists the options.
+#include <CLI/CLI.hpp>
 
 #include <ddpm/ddpm.hpp>
 #include <ddpm/io.hpp>
 
-int main(int argc, char** argv) try {
-  using namespace ddpm;
-  check<ConfigError>(argc == 2, "train_cifar10: found ", argc - 1,
-                     " arguments, expected the folder of the .bin files");
+namespace {
+
+using namespace ddpm;
+using Net = UNet<float, Cpu>;
+
+struct Options {
+  std::string data;
+  int batch = 128, accumulate = 1;
+  std::uint64_t seed = 42;
+  bool recompute = false;
+  io::RunOptions run = {.out = "cifar10", .steps = 800'000, .evaluate_every = 5000};
+};
+
+Options parse(int argc, char** argv) {
+  Options o;
+  o.run.scheduler.variance_type = "fixed_large";
+  CLI::App app{"Train the DDPM of Ho et al. 2020 on CIFAR-10. Ctrl-C saves and ends; --resume goes on."};
+  app.add_option("data", o.data, "folder of the binary batches")->required();
+  app.add_option("--out", o.run.out, "folder of the run")->capture_default_str();
+  app.add_option("--steps", o.run.steps, "steps in all")->check(CLI::PositiveNumber)->capture_default_str();
+  app.add_flag("--resume", o.run.resume, "go on with the run in --out");
+  app.add_option("--batch", o.batch, "images at a time")->check(CLI::PositiveNumber)->capture_default_str();
+  app.add_option("--accumulate", o.accumulate, "batches in a step")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  app.add_flag("--recompute", o.recompute, "take less memory and more time");
+  app.add_option("--seed", o.seed, "seed of every random number")->capture_default_str();
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    std::exit(app.exit(error));
+  }
+  return o;
+}
+
+int run(const Options& o) {
   const Cpu device;
-  Rng rng{42};
+  const Rng rng{o.seed};
   UNetConfig config = UNetConfig::cifar10();
   config.dropout = 0.1;
-  Loader loader{io::cifar10(argv[1]), device, {.batch = 128, .flip = true}, rng};
-  Diffusion diffusion{UNet<float, Cpu>{device, config, rng}, LinearSchedule{}};
-  AdamW optimizer{diffusion.model(), {.lr = 2e-4, .grad_clip = 1}};
-  Ema ema{diffusion.model(), 0.9999};
-  for (int step = 1; step <= 800'000; ++step) {
-    optimizer.options().lr = linear_warmup(2e-4, step, 5000);
-    const auto loss = diffusion.train_step(loader.next(), rng);
-    optimizer.step(ema);
-    if (step % 100 == 0) std::printf("step %7d  loss %.4f\n", step, loss.value());
-    if (step % 10'000 == 0) {
-      io::save_diffusers("ckpt/cifar10", ema.model(), {.variance_type = "fixed_large"});
-      io::write_grid("samples.png",
-                     diffusion.with(ema.model()).sample({64, 32, 32, 3}, rng, Ddim{.steps = 50}));
-    }
-  }
-} catch (const std::exception& error) {
-  std::fprintf(stderr, "train_cifar10: %s\n", error.what());
+  Loader loader{io::cifar10(o.data), device, {.batch = o.batch, .flip = true}, rng};
+  Loader held_out{io::cifar10(o.data, io::Split::test), device, {.batch = 100}, rng};
+  Diffusion diffusion{Net{device, config, rng}, LinearSchedule{}, {.recompute = o.recompute}};
+  Trainer trainer{diffusion, loader, {.lr = {.warmup = 5000}, .accumulate = o.accumulate}, rng};
+  return io::train(trainer, o.run, {.held_out_loss = [&] {
+                     return held_out_loss(diffusion, trainer.best_model(), held_out, 20);
+                   }});
+}
+
+}  // namespace
+
+int main(int argc, char** argv) try { return run(parse(argc, argv)); } catch (const std::exception& error) {
+  std::fprintf(stderr, "\ntrain_cifar10: %s\n", error.what());
   return 1;
 }

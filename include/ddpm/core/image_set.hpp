@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// ImageSet: images of bytes in host memory, as the readers of io/ return them and the loader of train/ takes them.
+// ImageSet: images of bytes in host memory, as the readers of io/ return them and the loader of train/ takes
+// them.
 #pragma once
 
 #include <cstdint>
@@ -11,7 +12,7 @@ namespace ddpm {
 
 struct ImageSet {
   std::vector<std::uint8_t> pixels;  // [count, height, width, channels]
-  std::vector<std::uint8_t> labels;  // [count], or empty
+  std::vector<std::int32_t> labels;  // [count], or empty
   std::int64_t count = 0;
   int height = 0, width = 0, channels = 0;
 

@@ -85,6 +85,12 @@ class HostPool {
     return stats_;
   }
 
+  // What a request for so many bytes takes.
+  static std::size_t block_size(std::size_t bytes) {
+    const std::size_t unit = bytes >= huge_page ? huge_page / 8 : alignment;
+    return (std::max<std::size_t>(bytes, 1) + unit - 1) / unit * unit;
+  }
+
   HostPool(const HostPool&) = delete;
   HostPool& operator=(const HostPool&) = delete;
 
@@ -93,11 +99,6 @@ class HostPool {
 
   HostPool() = default;
   ~HostPool() { trim(); }
-
-  static std::size_t block_size(std::size_t bytes) {
-    const std::size_t unit = bytes >= huge_page ? huge_page / 8 : alignment;
-    return (std::max<std::size_t>(bytes, 1) + unit - 1) / unit * unit;
-  }
 
   void* take_from_system(std::size_t size) {
     const std::size_t align = size >= huge_page ? huge_page : alignment;

@@ -13,9 +13,9 @@ namespace ddpm {
 
 class ProgressBar {
  public:
-  // `task` begins the line.
-  explicit ProgressBar(std::string task, std::FILE* out = stderr)
-      : task_(std::move(task)), out_(out), terminal_(isatty(fileno(out)) != 0) {}
+  // `task` begins the line; the fraction `begun` of the work was done before.
+  explicit ProgressBar(std::string task, std::FILE* out = stderr, double begun = 0)
+      : task_(std::move(task)), out_(out), terminal_(isatty(fileno(out)) != 0), begun_(begun) {}
   ~ProgressBar() { finish(); }
   ProgressBar(const ProgressBar&) = delete;
   ProgressBar& operator=(const ProgressBar&) = delete;
@@ -57,7 +57,8 @@ class ProgressBar {
   void draw(double fraction, const std::string& details, double now) {
     fraction = std::clamp(fraction, 0.0, 1.0);
     std::string times = clock(now);
-    if (fraction < 1 && now > 1) times += " left " + clock(now / fraction * (1 - fraction));
+    if (fraction < 1 && fraction > begun_ && now > 1)
+      times += " left " + clock(now / (fraction - begun_) * (1 - fraction));
     if (terminal_) {
       const int filled = static_cast<int>(fraction * width + 0.5);
       std::fprintf(out_, "\r%s [%s%s] %3.0f %%  %s  %s\x1b[K", task_.c_str(),
@@ -81,6 +82,7 @@ class ProgressBar {
   std::string task_;
   std::FILE* out_;
   bool terminal_;
+  double begun_;
   bool open_line_ = false;
   bool finished_ = false;
   double next_draw_ = 0;
