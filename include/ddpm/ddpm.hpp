@@ -6,6 +6,7 @@
 #include <ddpm/ops/cpu/activation.hpp>
 #include <ddpm/ops/cpu/adamw.hpp>
 #include <ddpm/ops/cpu/attention.hpp>
+#include <ddpm/ops/cpu/bf16.hpp>
 #include <ddpm/ops/cpu/conv2d.hpp>
 #include <ddpm/ops/cpu/denoising.hpp>
 #include <ddpm/ops/cpu/elementwise.hpp>
@@ -37,4 +38,7 @@
 #include <ddpm/train/ema.hpp>
 #include <ddpm/train/loader.hpp>
 #include <ddpm/train/optimizer.hpp>
+#include <ddpm/train/plan.hpp>
 #include <ddpm/train/progress.hpp>
+#include <ddpm/train/stop_signals.hpp>
+#include <ddpm/train/trainer.hpp>

@@ -2,11 +2,15 @@
 #include <ddpm/ops/cpu/adamw.hpp>
 #include <ddpm/ops/cpu/embedding.hpp>
 #include <ddpm/ops/cpu/loss.hpp>
+#include <ddpm/ops/cpu/noising.hpp>
 #include <ddpm/ops/cpu/reduce.hpp>
 #include <ddpm/ops/reference/adamw.hpp>
 #include <ddpm/ops/reference/embedding.hpp>
 #include <ddpm/ops/reference/loss.hpp>
+#include <ddpm/ops/reference/noising.hpp>
 #include <ddpm/ops/reference/reduce.hpp>
+
+#include <bit>
 
 #include "cpu_support.hpp"
 
@@ -63,6 +67,35 @@ TEST_CASE("cpu: mse_loss, weighted or not, with a gradient or not", "[cpu][loss]
   }
 }
 
+TEMPLATE_TEST_CASE("a loss without a target draws the noise again, bit for bit", "[cpu][loss]", Cpu,
+                   Reference) {
+  const TestType device{};
+  using View = TensorView<float, TestType>;
+  for (const Shape& shape :
+       {Shape{1, 1, 1, 1}, {3, 5, 5, 3}, {2, 64, 33, 3}}) {  // of the last, 6336 elements
+    const auto count = static_cast<std::size_t>(shape.numel());
+    Floats prediction = uniform(count, 1), xt(count), target(count), weight = uniform(3, 2), level{1};
+    Floats gradient(count), gradient_again(count), loss(1), loss_again(1);
+    std::vector<std::int32_t> t(3);
+    const auto view = [&](Floats& values) { return View(device, values.data(), shape); };
+    const auto row = [&](Floats& values, std::int64_t size) { return View(device, values.data(), {size}); };
+    const RandomPosition position{7, 11, 0, RandomStream::forward_noise};
+    add_noise<float, TestType>({.x0 = view(prediction),
+                                .t = {device, t.data(), {shape[0]}},
+                                .signal = row(level, 1),
+                                .sigma = row(level, 1)},
+                               {.position = position}, view(xt), view(target));
+    const View weights = row(weight, shape[0]);
+    mse_loss<float, TestType>({view(prediction), view(target), weights}, row(loss, 1), view(gradient));
+    mse_loss<float, TestType>({view(prediction), {}, weights, position}, row(loss_again, 1),
+                              view(gradient_again));
+    CHECK(loss == loss_again);
+    CHECK(gradient == gradient_again);
+    const MseLossOperands<float, TestType> nothing{view(prediction), {}};
+    CHECK_THROWS_AS(mse_loss(nothing, row(loss, 1), {}), ConfigError);
+  }
+}
+
 TEST_CASE("cpu: adamw, with and without clipping and averaging, and ema", "[cpu][adamw]") {
   for (const std::size_t count : {1u, 16u, 103u, 40009u}) {
     const Floats value = uniform(count, 1), gradient = uniform(count, 2, -5, 5), first = uniform(count, 3);
@@ -72,10 +105,11 @@ TEST_CASE("cpu: adamw, with and without clipping and averaging, and ema", "[cpu]
     check_against_reference(message("adamw of ", count), [&](const auto& device) {
       Outputs out{value, first, second, average, value, Floats(count), Floats(count), average};
       AdamWOptions options{.lr = 1e-2, .weight_decay = 0.1, .grad_clip = 1};
-      launch(device, AdamWUpdate<float>{out[0].data(), gradient.data(), out[1].data(), out[2].data(),
-                                        out[3].data(), norm.data(), options, 0.19, 0.002, 0.99, size});
+      launch(device,
+             AdamWUpdate<float>{out[0].data(), gradient.data(), out[1].data(), out[2].data(), out[3].data(),
+                                nullptr, norm.data(), options, 0.19, 0.002, 0.99, size});
       launch(device, AdamWUpdate<float>{out[4].data(), gradient.data(), out[5].data(), out[6].data(), nullptr,
-                                        nullptr, options, 0.1, 0.001, 0, size});
+                                        nullptr, nullptr, options, 0.1, 0.001, 0, size});
       launch(device, EmaUpdate<float>{value.data(), out[7].data(), 0.9999, size});
       return out;
     });
@@ -93,6 +127,7 @@ TEST_CASE("cpu: adamw leaves the padding of a flat buffer zero", "[cpu][adamw]")
                                      second.data(),
                                      average.data(),
                                      nullptr,
+                                     nullptr,
                                      {.weight_decay = 0.1},
                                      0.1,
                                      0.001,
@@ -102,6 +137,34 @@ TEST_CASE("cpu: adamw leaves the padding of a flat buffer zero", "[cpu][adamw]")
     CHECK(second == Floats(100));
     CHECK(average == Floats(100));
   }
+}
+
+TEST_CASE("adamw rounds the bf16 copy of the weights to nearest even", "[cpu][adamw]") {
+  // lr = 0 keeps the weights: halfway above an even and above an odd bf16, and as near to that as a float is.
+  const std::vector<std::uint32_t> weight{0x3f808000, 0x3f818000, 0x3f808001,
+                                          0x3f817fff, 0xbf818000, 0x7f7fffff};
+  const std::vector<std::uint16_t> expected{0x3f80, 0x3f82, 0x3f81, 0x3f81, 0xbf82, 0x7f80};
+  constexpr std::size_t count = 40009;
+  Floats value(count), gradient = uniform(count, 1), first(count), second(count);
+  for (std::size_t i = 0; i < count; ++i) value[i] = std::bit_cast<float>(weight[i % weight.size()]);
+  const auto check_copy = [&](const auto& device) {
+    std::vector<bf16> copy(count);
+    launch(device, AdamWUpdate<float>{value.data(),
+                                      gradient.data(),
+                                      first.data(),
+                                      second.data(),
+                                      nullptr,
+                                      copy.data(),
+                                      nullptr,
+                                      {.lr = 0},
+                                      0.1,
+                                      0.001,
+                                      0,
+                                      count});
+    for (std::size_t i = 0; i < count; ++i) REQUIRE(copy[i].bits == expected[i % expected.size()]);
+  };
+  check_copy(Cpu{});
+  check_copy(Reference{});
 }
 
 TEST_CASE("cpu: embeddings of time steps and classes", "[cpu][embedding]") {

@@ -20,6 +20,12 @@ struct GlobalTraffic {
   double sectors_per_request() const {
     return requests == 0 ? 0 : static_cast<double>(sectors) / static_cast<double>(requests);
   }
+  void operator+=(const GlobalTraffic& other) {
+    requests += other.requests;
+    sectors += other.sectors;
+    bytes += other.bytes;
+    sectors_of_blocks += other.sectors_of_blocks;
+  }
 };
 
 // The 32 banks of shared memory serve one 4-byte word each at a time. Accesses of 8 and 16 bytes are served
@@ -29,6 +35,13 @@ struct SharedTraffic {
   std::int64_t wavefronts = 0;      // turns that the banks take
   std::int64_t bank_conflicts = 0;  // turns beyond those of a conflict-free request
   std::int64_t bytes = 0;
+
+  void operator+=(const SharedTraffic& other) {
+    requests += other.requests;
+    wavefronts += other.wavefronts;
+    bank_conflicts += other.bank_conflicts;
+    bytes += other.bytes;
+  }
 };
 
 struct Counters {
@@ -51,6 +64,21 @@ struct Counters {
   std::int64_t global_bytes() const {
     return sector_bytes * (global_loads.sectors_of_blocks + global_stores.sectors_of_blocks +
                            global_atomics.sectors_of_blocks);
+  }
+
+  void operator+=(const Counters& other) {
+    has_scalar_accesses |= other.has_scalar_accesses;
+    global_loads += other.global_loads;
+    global_stores += other.global_stores;
+    global_atomics += other.global_atomics;
+    shared_loads += other.shared_loads;
+    shared_stores += other.shared_stores;
+    shared_atomics += other.shared_atomics;
+    matrix_instructions += other.matrix_instructions;
+    block_barriers += other.block_barriers;
+    warp_barriers += other.warp_barriers;
+    warp_exchanges += other.warp_exchanges;
+    bulk_copies += other.bulk_copies;
   }
 };
 

@@ -64,6 +64,7 @@ void Executor::run(const Launch& launch) {
     counters_.begin_block(static_cast<int>(launch.block.x * launch.block.y * launch.block.z));
     Block(*this, launch, index).run();
   }
+  sum += counters_.totals;
 }
 
 bool Executor::note(const Access& access) {

@@ -47,6 +47,9 @@ class Executor {
   const Counters& counters() const { return counters_.totals; }
   std::int64_t launches() const { return launches_; }
 
+  // Of all launches since the caller last cleared it, for ops that take several.
+  Counters sum;
+
   // True where the kernels were compiled with -fsanitize=thread, whose hooks come here.
   bool has_hooks() const { return has_hooks_; }
   void set_has_hooks() { has_hooks_ = true; }

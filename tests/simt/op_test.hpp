@@ -16,7 +16,7 @@ template <class T>
 class Operand {
  public:
   explicit Operand(std::vector<T> values, std::size_t offset = 0)
-      : host_(std::move(values)), offset_(offset), device_(padded()) {}
+      : host_(std::move(values)), offset_(offset), start_(padded()), device_(start_) {}
 
   T* host() { return host_.data(); }
   T* device() const { return device_.data() + offset_; }
@@ -25,6 +25,8 @@ class Operand {
     const std::vector<T> all = device_.host();
     return {all.begin() + static_cast<std::ptrdiff_t>(offset_), all.end()};
   }
+  // Gives the device the values again that it began with.
+  void restore() const { CudaSim{}.upload(device_.data(), start_.data(), start_.size() * sizeof(T)); }
 
  private:
   std::vector<T> padded() const {
@@ -35,8 +37,13 @@ class Operand {
 
   std::vector<T> host_;
   std::size_t offset_;
+  std::vector<T> start_;
   DeviceArray<T> device_;
 };
+
+// Where parameters take the pointers of operands from.
+inline constexpr auto on_host = [](auto& operand) { return operand.host(); };
+inline constexpr auto on_device = [](auto& operand) { return operand.device(); };
 
 // Standard normal values.
 template <class T>
@@ -65,6 +72,33 @@ double relative_error(const std::vector<T>& result, const T* expected) {
 template <class T>
 double error_of(Operand<T>& operand) {
   return relative_error(operand.device_values(), operand.host());
+}
+
+template <class... T>
+std::string bits(const Operand<T>&... operands) {
+  std::string all;
+  const auto add = [&](const auto& values) {
+    all.append(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(values[0]));
+  };
+  (add(operands.device_values()), ...);
+  return all;
+}
+
+// Runs under every schedule from the same start; the results must have the same bits each time. Once is
+// enough for the hooks, which find races in any order.
+template <class Run, class... T>
+void run_everywhere_alike(Run run, const Operand<T>&... results) {
+  std::string first;
+  const auto run_once = [&] {
+    (results.restore(), ...);
+    run();
+    if (first.empty()) first = bits(results...);
+    REQUIRE(bits(results...) == first);
+  };
+  if (Executor::instance().has_hooks())
+    run_once();
+  else
+    for_all_schedules(run_once);
 }
 
 }  // namespace ddpm::simt

@@ -27,6 +27,7 @@ class UNet {
   // Everything backward() needs; its memory is reused by the next forward(). Borrows t and labels.
   struct Cache {
     RandomPosition position = {};  // of the batch's first sample, for dropout
+    bool recompute = false;        // keep only the inputs of the blocks, and run those again in backward()
 
     View x;  // as conv_in reads it
     Tensor<T, D> centered, sinusoids, embedding, temb;
@@ -34,8 +35,9 @@ class UNet {
     typename TimeEmbeddingMlp<T, D>::Cache time_mlp;
     std::vector<typename ResnetBlock<T, D>::Cache> resnets;  // in order of execution
     std::vector<typename AttentionBlock<T, D>::Cache> attentions;
-    std::vector<Tensor<T, D>> activations;  // what each layer put out
-    std::vector<std::size_t> skips;         // which of them the up path reads
+    std::vector<Tensor<T, D>> activations;                           // what each layer put out
+    std::vector<Tensor<typename Conv2d<T, D>::Moments, D>> moments;  // of each activation, or empty
+    std::vector<std::size_t> skips;                                  // which of them the up path reads
     typename GroupNorm<T, D>::Cache norm_out;
     Tensor<T, D> normalised;
     Tensor<T, D> dstem;  // gradient at the output of conv_in, left by backward()
@@ -85,7 +87,7 @@ class UNet {
   }
 
   // As predict, and keeps in `cache` what backward() needs. Set cache.position, and cache.labels where the
-  // model is class-conditional, before. Keep x and t until backward.
+  // model is class-conditional, before; and cache.recompute to save memory. Keep x and t until backward.
   Tensor<T, D> forward(const View& x, const Labels& t, Cache& cache) const {
     return run(x, t, cache, Mode::training);
   }

@@ -18,6 +18,7 @@ template <Element T, Device D>
 class Conv2d {
  public:
   using View = TensorView<T, D>;
+  using Moments = ChannelMoments<Accumulator<T>>;
 
   // Borrows the input: keep x (and x2) until backward.
   struct Cache {
@@ -31,6 +32,7 @@ class Conv2d {
     View add = {};
     View residual = {};
     double scale = 1;
+    TensorView<Moments, D> moments = {};  // of the output, written
   };
 
   Parameter<T, D> weight;  // [Cout, K, K, Cin]
@@ -51,13 +53,20 @@ class Conv2d {
     Tensor<T, D> y(in.x.device(), {s.n, s.p, s.q, s.cout});
     conv2d<T, D>({.x = in.x,
                   .x2 = in.x2,
-                  .weight = weight.value(),
+                  .weight = weight.operand(),
                   .prepared = forward_weight_.get(weight, s, Conv2dPass::forward),
                   .bias = bias.value(),
                   .add = in.add,
                   .residual = in.residual},
-                 scaled, y);
+                 scaled, y, in.moments);
     return y;
+  }
+
+  // Room for in.moments; empty where they would cost the device more than they save.
+  Tensor<Moments, D> make_moments(const Input& in) const {
+    const Conv2dGeometry s = conv2d_geometry(in.x, in.x2, weight.shape(), options);
+    if (!conv2d_gives_moments<T>(in.x.device(), s)) return {};
+    return {in.x.device(), {s.n, moments_slabs(s.p * s.q), s.cout}};
   }
 
   Tensor<T, D> forward(const Input& in, Cache& cache) const {
@@ -76,7 +85,7 @@ class Conv2d {
   void backward_data(const View& dy, const View& dx, const View& dx2 = {}) const {
     const Conv2dGeometry s = conv2d_geometry(dx, dx2, weight.shape(), options);
     conv2d_backward_data<T, D>({.dy = dy,
-                                .weight = weight.value(),
+                                .weight = weight.operand(),
                                 .prepared = backward_weight_.get(weight, s, Conv2dPass::backward_data)},
                                options, dx, dx2);
   }

@@ -11,6 +11,7 @@ template <Element T, Device D>
 class GroupNorm {
  public:
   using View = TensorView<T, D>;
+  using Moments = TensorView<ChannelMoments<Accumulator<T>>, D>;
 
   // Borrows the input: keep x, x2 and scale_shift until backward.
   struct Cache {
@@ -22,6 +23,7 @@ class GroupNorm {
     View x;
     View x2 = {};
     View scale_shift = {};
+    Moments moments = {}, moments2 = {};  // of x and x2, where their makers left them
   };
 
   Parameter<T, D> weight;  // [C], gamma
@@ -42,7 +44,10 @@ class GroupNorm {
     cache.mean = Tensor<Accumulator<T>, D>(device, {s[0], options.groups});
     cache.rstd = Tensor<Accumulator<T>, D>(device, {s[0], options.groups});
     Tensor<T, D> y(device, {s[0], s[1], s[2], weight.shape()[0]});
-    group_norm<T, D>(operands(cache), options, y, {cache.mean, cache.rstd});
+    GroupNormOperands<T, D> with_moments = operands(cache);
+    with_moments.moments = in.moments;
+    with_moments.moments2 = in.moments2;
+    group_norm<T, D>(with_moments, options, y, {cache.mean, cache.rstd});
     return y;
   }
 
@@ -67,7 +72,11 @@ class GroupNorm {
 
  private:
   GroupNormOperands<T, D> operands(const Cache& cache) const {
-    return {cache.x, cache.x2, weight.value(), bias.value(), cache.scale_shift};
+    return {.x = cache.x,
+            .x2 = cache.x2,
+            .gamma = weight.value(),
+            .beta = bias.value(),
+            .scale_shift = cache.scale_shift};
   }
 };
 

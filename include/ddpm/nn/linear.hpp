@@ -29,7 +29,7 @@ class Linear {
   // y = scale * (x W^T + b + residual); the last axis of x is In, that of y Out.
   void run(const View& x, const View& y, const View& residual = {}, double scale = 1) const {
     linear<T, D>({.x = x,
-                  .weight = weight.value(),
+                  .weight = weight.operand(),
                   .prepared = prepared(forward_weight_, x.numel(), Conv2dPass::forward),
                   .bias = bias.value(),
                   .residual = residual,
@@ -55,8 +55,8 @@ class Linear {
   }
 
   void backward_data(const View& dy, const View& dx) const {
-    linear_backward_data(dy, weight_view(), prepared(backward_weight_, dx.numel(), Conv2dPass::backward_data),
-                         dx);
+    linear_backward_data(dy, weight.operand(),
+                         prepared(backward_weight_, dx.numel(), Conv2dPass::backward_data), dx);
   }
 
   Tensor<T, D> backward(const View& dy, const Cache& cache) const {
@@ -73,8 +73,6 @@ class Linear {
   }
 
  private:
-  View weight_view() const { return weight.value(); }
-
   View prepared(PreparedWeight<T, D>& copy, std::int64_t elements, Conv2dPass pass) const {
     const auto in = static_cast<int>(weight.shape()[1]), out = static_cast<int>(weight.shape()[0]);
     return copy.get(weight, linear_geometry(elements / in, in, out), pass);

@@ -13,6 +13,7 @@
 #include <ddpm/core/rng.hpp>
 #include <ddpm/core/tensor.hpp>
 #include <ddpm/ops/conv2d.hpp>
+#include <ddpm/ops/elementwise.hpp>
 
 namespace ddpm {
 
@@ -48,6 +49,20 @@ struct ParameterStorage {
   std::uint64_t version = 1;  // counts changes of the values, so that copies made from them know their age
   Tensor<Accumulator<T>, D> values;     // master weights; gaps are zero
   Tensor<Accumulator<T>, D> gradients;  // empty until a model is first trained
+
+  // The values in T, made again after they have changed; for a T that is not the type of the values.
+  const Tensor<T, D>& rounded() {
+    if (rounded_version_ != version) {
+      if (rounded_.empty()) rounded_ = Tensor<T, D>(device, {size});
+      cast(values.view(), rounded_.view());
+      rounded_version_ = version;
+    }
+    return rounded_;
+  }
+
+ private:
+  Tensor<T, D> rounded_;
+  std::uint64_t rounded_version_ = 0;
 };
 
 // One parameter: a shape and a place in the flat buffer.
@@ -64,6 +79,13 @@ class Parameter {
 
   TensorView<Accumulator<T>, D> value() const {
     return {storage_->device, storage_->values.data() + offset_, shape_};
+  }
+  // The value in the model's own type, as its convolutions and products read it.
+  TensorView<T, D> operand() const {
+    if constexpr (std::same_as<T, Accumulator<T>>)
+      return value();
+    else
+      return {storage_->device, storage_->rounded().data() + offset_, shape_};
   }
   TensorView<Accumulator<T>, D> gradient() const {
     return {storage_->device, storage_->gradients.data() + offset_, shape_};
@@ -148,7 +170,7 @@ class PreparedWeight {
   TensorView<T, D> get(const Parameter<T, D>& weight, Conv2dGeometry geometry, Conv2dPass pass) {
     geometry.n = 1;  // a prepared weight serves any batch size
     if (weight.version() == version_ && geometry == geometry_) return prepared_;
-    const auto value = weight.value();
+    const TensorView<T, D> value = weight.operand();
     const std::int64_t size = conv2d_prepared_size<T>(value.device(), geometry, pass);
     if (size != prepared_.numel()) prepared_ = size ? Tensor<T, D>(value.device(), {size}) : Tensor<T, D>();
     if (size) launch(value.device(), Conv2dPrepare<T>{geometry, pass, value.data(), prepared_.data()});

@@ -37,9 +37,10 @@ class ResnetBlock {
   struct Input {
     View x;
     View x2 = {};
-    View temb;                    // [N, TimeEmbeddingDim]
-    RandomPosition dropout = {};  // of this block
-    bool training = false;        // dropout is used
+    View temb;                                                      // [N, TimeEmbeddingDim]
+    RandomPosition dropout = {};                                    // of this block
+    bool training = false;                                          // dropout is used
+    typename GroupNorm<T, D>::Moments moments = {}, moments2 = {};  // of x and x2, or empty
   };
 
   // Borrows the input.
@@ -47,6 +48,7 @@ class ResnetBlock {
     Input in;
     typename GroupNorm<T, D>::Cache norm1, norm2;
     Tensor<T, D> normalised1, projected, hidden, normalised2;
+    Tensor<typename Conv2d<T, D>::Moments, D> moments;  // of the output, where conv2 leaves them
   };
 
   // Where backward() writes; dtemb is added to.
@@ -80,12 +82,17 @@ class ResnetBlock {
 
   Tensor<T, D> forward(const Input& in, Cache& cache) const {
     cache.in = in;
-    cache.normalised1 = norm1.forward({in.x, in.x2}, cache.norm1);
+    cache.normalised1 =
+        norm1.forward({.x = in.x, .x2 = in.x2, .moments = in.moments, .moments2 = in.moments2}, cache.norm1);
     cache.projected = time_emb_proj(in.temb);
     const bool adds = config.time_scale_shift == TimeScaleShift::add;
-    cache.hidden = conv1({.x = cache.normalised1, .add = adds ? cache.projected.view() : View{}});
+    typename Conv2d<T, D>::Input first{.x = cache.normalised1, .add = adds ? cache.projected.view() : View{}};
+    const auto hidden_moments = conv1.make_moments(first);
+    first.moments = hidden_moments;
+    cache.hidden = conv1(first);
     cache.normalised2 = norm2.forward(
-        {.x = cache.hidden, .scale_shift = adds ? View{} : cache.projected.view()}, cache.norm2);
+        {.x = cache.hidden, .scale_shift = adds ? View{} : cache.projected.view(), .moments = hidden_moments},
+        cache.norm2);
     if (drops(in)) dropout(cache.normalised2.view(), config.dropout, in.dropout, cache.normalised2.view());
     Tensor<T, D> shortcut;
     View residual = in.x;
@@ -98,7 +105,11 @@ class ResnetBlock {
       concat(in.x, in.x2, shortcut.view());
       residual = shortcut;
     }
-    return conv2({.x = cache.normalised2, .residual = residual, .scale = 1 / config.rescale});
+    typename Conv2d<T, D>::Input second{
+        .x = cache.normalised2, .residual = residual, .scale = 1 / config.rescale};
+    cache.moments = conv2.make_moments(second);
+    second.moments = cache.moments;
+    return conv2(second);
   }
 
   Tensor<T, D> operator()(const Input& in) const {

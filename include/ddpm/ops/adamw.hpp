@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// AdamW with gradient clipping and an exponential moving average of the weights, in one pass over flat buffers.
+// AdamW with gradient clipping, an exponential moving average and a bf16 copy of the weights, in one pass over flat
+// buffers.
 //
 //   g = gradient * min(1, max_norm / (||gradient|| + 1e-6))                     (torch.nn.utils.clip_grad_norm_)
 //   value -= lr * weight_decay * value
@@ -7,6 +8,7 @@
 //   second = beta2 second + (1 - beta2) g^2
 //   value -= lr / (1 - beta1^step) * first / (sqrt(second / (1 - beta2^step)) + eps)        (torch.optim.AdamW)
 //   average = ema_decay * average + (1 - ema_decay) * value
+//   copy = value, rounded to bf16
 #pragma once
 
 #include <cmath>
@@ -32,6 +34,7 @@ struct AdamWUpdate {
   Real* first;
   Real* second;
   Real* average;             // or null
+  bf16* copy;                // or null
   const Real* squared_norm;  // [1], of all gradients; null: no clipping
   AdamWOptions options;
   double correction1, correction2;  // 1 - beta^step

@@ -15,6 +15,7 @@
 
 #include <ddpm/core/dtype.hpp>
 #include <ddpm/core/tensor.hpp>
+#include <ddpm/ops/channel_moments.hpp>
 
 namespace ddpm {
 
@@ -55,7 +56,8 @@ struct Conv2dForward {
   const T* add;                // [N, Cout], or null
   const T* residual;           // [N, P, Q, Cout], or null
   Accumulator<T> scale;
-  T* y;  // [N, P, Q, Cout]
+  T* y;                                               // [N, P, Q, Cout]
+  ChannelMoments<Accumulator<T>>* moments = nullptr;  // of y [N, Slabs, Cout], or null
 };
 
 // dx = the gradient of the loss for x, given dy for y (with scale 1); overwrites dx and dx2.
@@ -164,17 +166,19 @@ Conv2dGeometry conv2d_geometry(const TensorView<T, D>& x, const TensorView<T, D>
   return shape;
 }
 
-// y = the convolution, see the top of this file.
+// y = the convolution, see the top of this file; `moments`, unless empty, receives those of y.
 template <class T, Device D>
-void conv2d(const Conv2dOperands<T, D>& in, const Conv2dOptions& options, const TensorView<T, D>& y) {
+void conv2d(const Conv2dOperands<T, D>& in, const Conv2dOptions& options, const TensorView<T, D>& y,
+            const TensorView<ChannelMoments<Accumulator<T>>, D>& moments = {}) {
   const Conv2dGeometry s = conv2d_geometry(in.x, in.x2, in.weight.shape(), options);
   detail::check_shape("conv2d", "y", y, {s.n, s.p, s.q, s.cout});
   detail::check_optional("conv2d", "bias", in.bias, {s.cout});
   detail::check_optional("conv2d", "add", in.add, {s.n, s.cout});
   detail::check_optional("conv2d", "residual", in.residual, y.shape());
+  detail::check_optional("conv2d", "moments", moments, {s.n, moments_slabs(s.p * s.q), s.cout});
   launch(y.device(), Conv2dForward<T>{s, in.x.data(), in.x2.data(), in.weight.data(), in.prepared.data(),
                                       in.bias.data(), in.add.data(), in.residual.data(),
-                                      static_cast<Accumulator<T>>(options.scale), y.data()});
+                                      static_cast<Accumulator<T>>(options.scale), y.data(), moments.data()});
 }
 
 // What the backward passes read; x and x2 are needed by the weight's pass only, weight by the data's pass
@@ -213,6 +217,13 @@ void conv2d_backward_weight(const Conv2dBackwardOperands<T, D>& in, const Conv2d
 template <class T, Device D>
 std::int64_t conv2d_prepared_size(const D&, const Conv2dGeometry&, Conv2dPass) {
   return 0;
+}
+
+// Whether the forward pass leaves moments at no cost of its own, so that a group norm should ask for them.
+// A backend whose does overloads this for its own device.
+template <class T, Device D>
+bool conv2d_gives_moments(const D&, const Conv2dGeometry&) {
+  return false;
 }
 
 }  // namespace ddpm

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Small pointwise ops: y += x, y = a x + b, and dropout.
+// Small pointwise ops: y += x, y = a x + b, change of type, dropout, concatenation.
 #pragma once
 
 #include <ddpm/core/rng.hpp>
@@ -11,6 +11,14 @@ template <class T>
 struct AddTo {
   const T* x;
   T* y;
+  std::int64_t count;
+};
+
+// y = x in another type
+template <class From, class To>
+struct Cast {
+  const From* x;
+  To* y;
   std::int64_t count;
 };
 
@@ -63,6 +71,13 @@ template <class T, Device D>
 void add_to(const TensorView<T, D>& x, const TensorView<T, D>& y) {
   detail::check_shape("add_to", "x", x, y.shape());
   launch(y.device(), AddTo<T>{x.data(), y.data(), y.numel()});
+}
+
+// y = x in another type
+template <class From, class To, Device D>
+void cast(const TensorView<From, D>& x, const TensorView<To, D>& y) {
+  detail::check_shape("cast", "x", x, y.shape());
+  launch(y.device(), Cast<From, To>{x.data(), y.data(), y.numel()});
 }
 
 // y = a x + b

@@ -33,23 +33,23 @@ namespace detail {
 // exp(x) for -10 < x <= 0, with the reduction, the polynomial and the rounding of the vectorised expf that
 // torch calls on a CPU (within a unit in the last place): at t = 1000 the angle makes a difference of one
 // such unit visible.
-inline float torch_exp(float x) {
+DDPM_HOST_DEVICE inline float torch_exp(float x) {
   const float power = std::nearbyint(x * 1.44269504f);
   float rest = std::fma(power, -0.693145751953125f, x);
   rest = std::fma(power, -1.428606765330187045e-06f, rest);
+  const float coefficients[] = {0.00139304355252534151077271f, 0.00833336077630519866943359f,
+                                0.0416664853692054748535156f, 0.166666671633720397949219f, 0.5f};
   float sum = 0.000198527617612853646278381f;
-  for (const float coefficient : {0.00139304355252534151077271f, 0.00833336077630519866943359f,
-                                  0.0416664853692054748535156f, 0.166666671633720397949219f, 0.5f})
-    sum = std::fma(sum, rest, coefficient);
+  for (const float coefficient : coefficients) sum = std::fma(sum, rest, coefficient);
   return std::ldexp(1.0f + std::fma(rest * rest, sum, rest), static_cast<int>(power));
 }
-inline double torch_exp(double x) { return std::exp(x); }
+DDPM_HOST_DEVICE inline double torch_exp(double x) { return std::exp(x); }
 
 }  // namespace detail
 
 // Frequency i of an embedding with `half` frequencies, rounded after each operation as torch does.
 template <class Real>
-Real timestep_frequency(int i, int half, double freq_shift) {
+DDPM_HOST_DEVICE Real timestep_frequency(int i, int half, double freq_shift) {
   const Real exponent = static_cast<Real>(-9.210340371976184) * static_cast<Real>(i);  // -ln(10000)
   return detail::torch_exp(exponent / static_cast<Real>(half - freq_shift));
 }

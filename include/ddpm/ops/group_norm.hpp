@@ -39,9 +39,11 @@ struct GroupNormForward {
   const T* scale_shift;         // [N, 2 (C + C2)]: scale, then shift; or null
   Accumulator<T> eps;
   Activation activation;
-  T* y;                  // [N, HW, C + C2]
-  Accumulator<T>* mean;  // [N, G]
-  Accumulator<T>* rstd;  // [N, G]
+  T* y;                                                      // [N, HW, C + C2]
+  Accumulator<T>* mean;                                      // [N, G]
+  Accumulator<T>* rstd;                                      // [N, G]
+  const ChannelMoments<Accumulator<T>>* moments = nullptr;   // of x [N, Slabs, C], or null
+  const ChannelMoments<Accumulator<T>>* moments2 = nullptr;  // of x2, with moments
 };
 
 template <class T>
@@ -72,6 +74,9 @@ struct GroupNormOperands {
   TensorView<Accumulator<T>, D> gamma;  // [C + C2]
   TensorView<Accumulator<T>, D> beta;   // [C + C2]
   TensorView<T, D> scale_shift = {};    // [N, 2 (C + C2)], optional
+  // Of x and x2 as their makers left them, optional: used where all are given.
+  TensorView<ChannelMoments<Accumulator<T>>, D> moments = {};   // [N, Slabs, C]
+  TensorView<ChannelMoments<Accumulator<T>>, D> moments2 = {};  // [N, Slabs, C2]
 };
 
 template <class T, Device D>
@@ -116,10 +121,15 @@ void group_norm(const GroupNormOperands<T, D>& in, const GroupNormOptions& optio
   detail::check_shape("group_norm", "y", y, {x[0], x[1], x[2], s.channels()});
   detail::check_shape("group_norm", "mean", statistics.mean, {s.n, s.groups});
   detail::check_shape("group_norm", "rstd", statistics.rstd, {s.n, s.groups});
+  const int slabs = moments_slabs(s.hw);
+  detail::check_optional("group_norm", "moments", in.moments, {s.n, slabs, s.c});
+  detail::check_optional("group_norm", "moments2", in.moments2, {s.n, slabs, s.c2});
+  const bool complete = s.c2 == 0 || !in.moments2.empty();
   launch(y.device(),
          GroupNormForward<T>{s, in.x.data(), in.x2.data(), in.gamma.data(), in.beta.data(),
                              in.scale_shift.data(), static_cast<Accumulator<T>>(options.eps),
-                             options.activation, y.data(), statistics.mean.data(), statistics.rstd.data()});
+                             options.activation, y.data(), statistics.mean.data(), statistics.rstd.data(),
+                             complete ? in.moments.data() : nullptr, in.moments2.data()});
 }
 
 template <class T, Device D>

@@ -37,10 +37,6 @@ __global__ __launch_bounds__(P::threads) void silu_backward_kernel(
   store_quad<A>(p.dx + own.first, own.count, dy);
 }
 
-__device__ __forceinline__ std::int64_t row_of_warp() {
-  return std::int64_t{blockIdx.x} * (blockDim.x / warp_size) + threadIdx.x / warp_size;
-}
-
 template <class P, class T>
 __global__ __launch_bounds__(P::threads) void softmax_kernel(const __grid_constant__ SoftmaxForward<T> p) {
   const std::int64_t row = row_of_warp();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// AdamW with clipping and EMA.  Math and parameters: ddpm/ops/adamw.hpp.
+// AdamW with clipping, EMA and a bf16 copy of the weights.  Math and parameters: ddpm/ops/adamw.hpp.
 // Algorithm: one launch over the flat buffers, four neighbouring weights per thread.
-// Cost: reads five buffers once, writes four once.  Bound: DRAM bandwidth.
+// Cost: reads five buffers once, writes five once.  Bound: DRAM bandwidth.
 #pragma once
 
 #include <ddpm/kernels/block/quad.cuh>
@@ -20,6 +20,7 @@ struct AdamWKernelParams {
   float* first;
   float* second;
   float* average;             // or null
+  bf16* copy;                 // or null
   const float* squared_norm;  // [1], or null
   float grad_clip;
   float beta1, one_minus_beta1;
@@ -55,6 +56,7 @@ __global__ __launch_bounds__(P::threads) void adamw_kernel(const __grid_constant
   store_quad<A>(p.first + own.first, own.count, first);
   store_quad<A>(p.second + own.first, own.count, second);
   if (p.average) store_quad<A>(p.average + own.first, own.count, average);
+  if (p.copy) store_quad<A>(p.copy + own.first, own.count, value);
 }
 
 struct EmaKernelParams {
@@ -89,6 +91,7 @@ void launch(const D& device, const AdamWUpdate<float>& p) {
                                           .first = p.first,
                                           .second = p.second,
                                           .average = p.average,
+                                          .copy = p.copy,
                                           .squared_norm = p.squared_norm,
                                           .grad_clip = real(o.grad_clip),
                                           .beta1 = real(o.beta1),
@@ -102,8 +105,8 @@ void launch(const D& device, const AdamWUpdate<float>& p) {
                                           .ema_decay = real(p.ema_decay),
                                           .one_minus_ema_decay = real(1 - p.ema_decay),
                                           .count = p.count};
-  const bool is_vector = kernels::flat_quad_access(p.value, p.gradient, p.first, p.second, p.average) ==
-                         kernels::QuadAccess::vector;
+  const bool is_vector = kernels::flat_quad_access(p.value, p.gradient, p.first, p.second, p.average,
+                                                   p.copy) == kernels::QuadAccess::vector;
   kernels::launch_kernel(device, kernels::quad_grid(1, p.count, Policy::threads), Policy::threads,
                          is_vector ? kernels::adamw_kernel<Policy, kernels::QuadAccess::vector>
                                    : kernels::adamw_kernel<Policy, kernels::QuadAccess::scalar>,

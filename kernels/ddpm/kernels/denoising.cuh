@@ -13,11 +13,6 @@ struct DenoisingPolicy {
   static constexpr int threads = 256;
 };
 
-__device__ __forceinline__ Normals quad_normals(RandomPosition position, int n, const SampleQuad& own) {
-  position.sample += static_cast<std::uint64_t>(n);
-  return normals(random_words(position, static_cast<std::uint32_t>(own.first / quad)));
-}
-
 template <class P, QuadAccess A, class T>
 __global__ __launch_bounds__(P::threads) void denoising_kernel(const __grid_constant__ Denoising<T> p) {
   const auto own = SampleQuad::of_thread(p.per_sample);
@@ -34,7 +29,7 @@ __global__ __launch_bounds__(P::threads) void denoising_kernel(const __grid_cons
     if (k.sigma != 0 && p.noise) {
       load_quad<A>(p.noise + at, own.count, z);
     } else if (k.sigma != 0) {
-      const Normals drawn = quad_normals(position, n, own);
+      const Normals drawn = normals(quad_words(position, n, own));
       for (int i = 0; i < quad; ++i) z[i] = drawn.value[i];
     }
     for (int i = 0; i < quad; ++i) {
@@ -61,7 +56,8 @@ __global__ __launch_bounds__(P::threads) void fill_normal_kernel(const __grid_co
   const auto own = SampleQuad::of_thread(p.per_sample);
   if (own.count == 0) return;
   for (int n = static_cast<int>(blockIdx.y); n < p.n; n += static_cast<int>(gridDim.y))
-    store_quad<A>(p.x + n * p.per_sample + own.first, own.count, quad_normals(p.position, n, own).value);
+    store_quad<A>(p.x + n * p.per_sample + own.first, own.count,
+                  normals(quad_words(p.position, n, own)).value);
 }
 
 }  // namespace ddpm::kernels

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Mean squared error and its gradient.  Math and parameters: ddpm/ops/loss.hpp.
 // Algorithm: each thread has four elements, each block leaves one partial sum, one more block adds those in
-// order. Cost: reads prediction and target once, writes the gradient once.  Bound: DRAM bandwidth.
+// order. Cost: reads prediction, and target where it is stored, once, writes the gradient once.  Bound: DRAM
+// bandwidth.
 #pragma once
 
 #include <ddpm/core/tensor.hpp>
@@ -34,9 +35,16 @@ __global__ __launch_bounds__(P::threads) void mse_loss_kernel(const __grid_const
     const float weight = op.weight ? op.weight[n] : 1.0f;
     float prediction[quad] = {}, target[quad] = {}, gradient[quad];
     load_quad<A>(op.prediction + at, own.count, prediction);
-    load_quad<A>(op.target + at, own.count, target);
+    if (op.target) {
+      load_quad<A>(op.target + at, own.count, target);
+    } else {
+      const Normals drawn = normals(quad_words(op.position, n, own));
+      for (int i = 0; i < quad; ++i)
+        if (i < own.count) target[i] = static_cast<float>(static_cast<T>(drawn.value[i]));
+    }
     for (int i = 0; i < quad; ++i) {
-      const float difference = prediction[i] - target[i];
+      // Not contracted with the product that ends normals(), so that noise drawn again has the stored bits.
+      const float difference = __fadd_rn(prediction[i], -target[i]);
       sum += weight * difference * difference;
       gradient[i] = 2 * weight * difference * inverse_count;
     }

@@ -26,7 +26,8 @@ __device__ __forceinline__ void load_images(const Noising<T>& p, std::int64_t sa
 #pragma unroll
     for (int i = 0; i < quad; ++i) {
       if (i >= own.count) break;
-      const std::int64_t element = own.first + i, column = element / p.c % p.w;
+      const auto element = static_cast<unsigned>(own.first + i), c = static_cast<unsigned>(p.c);
+      const int column = static_cast<int>(element / c % static_cast<unsigned>(p.w));
       const std::int64_t from = sample + element + (p.w - 1 - 2 * column) * p.c;
       x0[i] = p.pixels ? static_cast<float>(p.pixels[from]) : static_cast<float>(p.x0[from]);
     }
@@ -47,9 +48,7 @@ __global__ __launch_bounds__(P::threads) void noising_kernel(const __grid_consta
     if (p.noise) {
       load_quad<A>(p.noise + sample + own.first, own.count, eps);
     } else {
-      RandomPosition position = p.position;
-      position.sample += static_cast<std::uint64_t>(n);
-      const Normals drawn = normals(random_words(position, static_cast<std::uint32_t>(own.first / quad)));
+      const Normals drawn = normals(quad_words(p.position, n, own));
       for (int i = 0; i < quad; ++i) eps[i] = drawn.value[i];
     }
     const int t = p.t[n];

@@ -17,7 +17,8 @@ inline constexpr int pack_width = widest_access / static_cast<int>(sizeof(T));
 template <class T, int N>
 struct alignas(sizeof(T) * N) Pack {
   static constexpr int bytes = static_cast<int>(sizeof(T)) * N;
-  static_assert(bytes == 4 || bytes == 8 || bytes == 16, "one access moves 4, 8 or 16 bytes");
+  static_assert(bytes == 2 || bytes == 4 || bytes == 8 || bytes == 16,
+                "one access moves 2, 4, 8 or 16 bytes");
 
   T value[N];
 

@@ -78,7 +78,7 @@ float* or_null(Values& v) { return v.empty() ? nullptr : v.data(); }
 const float* or_null(const Values& v) { return v.empty() ? nullptr : v.data(); }
 
 Values prepare(const Cpu& device, const Conv2dGeometry& g, Conv2dPass pass, const Values& weight) {
-  Values prepared(static_cast<std::size_t>(conv2d_prepared_size(device, g, pass)), NAN);
+  Values prepared(static_cast<std::size_t>(conv2d_prepared_size<float>(device, g, pass)), NAN);
   launch(device, Conv2dPrepare<float>{g, pass, weight.data(), prepared.data()});
   return prepared;
 }

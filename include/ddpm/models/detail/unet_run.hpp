@@ -15,12 +15,19 @@ class UNet<T, D>::Pass {
     cache_.resnets.clear();
     cache_.attentions.clear();
     cache_.activations.clear();
+    cache_.moments.clear();
     cache_.skips.clear();
   }
 
-  View current() const { return cache_.activations.back(); }
+  using Moments = Tensor<typename Conv2d<T, D>::Moments, D>;
 
-  void push(Tensor<T, D> y) { cache_.activations.push_back(std::move(y)); }
+  View current() const { return cache_.activations.back(); }
+  const Moments& current_moments() const { return cache_.moments.back(); }
+
+  void push(Tensor<T, D> y, Moments moments = {}) {
+    cache_.activations.push_back(std::move(y));
+    cache_.moments.push_back(std::move(moments));
+  }
   void mark_skip() { cache_.skips.push_back(cache_.activations.size() - 1); }
 
   std::size_t pop_skip() { return cache_.skips[cache_.skips.size() - ++popped_]; }
@@ -28,28 +35,44 @@ class UNet<T, D>::Pass {
   // Runs a resnet on the current activation, joined with activation `skip` where one is given.
   void resnet(const ResnetBlock<T, D>& block, std::optional<std::size_t> skip = {}) {
     const std::size_t x = cache_.activations.size() - 1;
-    typename ResnetBlock<T, D>::Input in{
-        .x = current(), .temb = cache_.temb, .training = mode_ == Mode::training};
-    if (skip) in.x2 = cache_.activations[*skip];
+    typename ResnetBlock<T, D>::Input in{.x = current(),
+                                         .temb = cache_.temb,
+                                         .training = mode_ == Mode::training,
+                                         .moments = current_moments()};
+    if (skip) {
+      in.x2 = cache_.activations[*skip];
+      in.moments2 = cache_.moments[*skip];
+    }
     in.dropout = cache_.position;
     in.dropout.stream = RandomStream::dropout;
     in.dropout.step = static_cast<std::uint32_t>(cache_.resnets.size());
-    push(mode_ == Mode::training ? block.forward(in, cache_.resnets.emplace_back()) : block(in));
+    if (mode_ == Mode::training) cache_.resnets.emplace_back().in = in;
+    typename ResnetBlock<T, D>::Cache passing;
+    auto& saved = keeps_all() ? cache_.resnets.back() : passing;
+    Tensor<T, D> y = block.forward(in, saved);
+    push(std::move(y), std::move(saved.moments));
     release(x);
     if (skip) release_skip(*skip);
   }
 
   void attention(const AttentionBlock<T, D>& block) {
     const std::size_t x = cache_.activations.size() - 1;
-    push(mode_ == Mode::training ? block.forward(current(), cache_.attentions.emplace_back())
-                                 : block(current()));
+    if (mode_ == Mode::training) cache_.attentions.emplace_back().x = current();
+    push(keeps_all() ? block.forward(current(), cache_.attentions.back()) : block(current()));
     release(x);
   }
 
   void conv(const Conv2d<T, D>& layer) {
     const std::size_t x = cache_.activations.size() - 1;
-    push(layer({.x = current()}));
+    push_output(layer, current());
     release(x);
+  }
+
+  void push_output(const Conv2d<T, D>& layer, const View& x) {
+    typename Conv2d<T, D>::Input in{.x = x};
+    Moments moments = layer.make_moments(in);
+    in.moments = moments;
+    push(layer(in), std::move(moments));
   }
 
  private:
@@ -62,8 +85,12 @@ class UNet<T, D>::Pass {
     if (mode_ == Mode::inference && !waits_at_a_skip(activation)) release_skip(activation);
   }
   void release_skip(std::size_t activation) {
-    if (mode_ == Mode::inference) cache_.activations[activation] = {};
+    if (mode_ == Mode::training) return;
+    cache_.activations[activation] = {};
+    cache_.moments[activation] = {};
   }
+
+  bool keeps_all() const { return mode_ == Mode::training && !cache_.recompute; }
 
   Cache& cache_;
   Mode mode_;
@@ -102,6 +129,7 @@ Tensor<T, D> UNet<T, D>::run(const View& x, const Labels& t, Cache& cache, Mode 
   check_input(x, t, cache.labels);
   Cache fresh;  // gives the memory of the last pass back before any is taken
   fresh.position = cache.position;
+  fresh.recompute = cache.recompute;
   fresh.labels = cache.labels;
   cache = std::move(fresh);
   cache.x = x;
@@ -112,7 +140,7 @@ Tensor<T, D> UNet<T, D>::run(const View& x, const Labels& t, Cache& cache, Mode 
   }
   embed_time(t, cache);
   Pass pass(cache, mode);
-  pass.push(conv_in_({.x = cache.x}));
+  pass.push_output(conv_in_, cache.x);
   pass.mark_skip();
   for (const Level& level : down_) {
     for (std::size_t i = 0; i < level.resnets.size(); ++i) {
@@ -135,7 +163,8 @@ Tensor<T, D> UNet<T, D>::run(const View& x, const Labels& t, Cache& cache, Mode 
     }
     if (level.resampler) pass.conv(*level.resampler);
   }
-  cache.normalised = norm_out_.forward({.x = pass.current()}, cache.norm_out);
+  cache.normalised =
+      norm_out_.forward({.x = pass.current(), .moments = pass.current_moments()}, cache.norm_out);
   return conv_out_({.x = cache.normalised});
 }
 
@@ -152,15 +181,20 @@ struct UNet<T, D>::Backward {
   }  // of the layer that made the current activation
 
   void through_resnet(const ResnetBlock<T, D>& block, Tensor<T, D>* dskip = nullptr) {
-    const auto& saved = cache.resnets[--resnet];
+    auto& saved = cache.resnets[--resnet];
+    if (cache.recompute) block.forward(saved.in, saved);
     Tensor<T, D> dx(dy.device(), saved.in.x.shape());
     if (dskip) *dskip = Tensor<T, D>(dy.device(), saved.in.x2.shape());
     block.backward(dy, saved, {.dx = dx, .dx2 = dskip ? dskip->view() : View{}, .dtemb = dtemb});
+    if (cache.recompute) saved = {};
     step(std::move(dx));
   }
 
   void through_attention(const AttentionBlock<T, D>& block) {
-    step(block.backward(dy, cache.attentions[--attention]));
+    auto& saved = cache.attentions[--attention];
+    if (cache.recompute) block.forward(saved.x, saved);
+    step(block.backward(dy, saved));
+    if (cache.recompute) saved = {};
   }
 
   void through_conv(const Conv2d<T, D>& layer) { step(layer.backward(dy, {input(), {}})); }

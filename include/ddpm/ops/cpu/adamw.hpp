@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // AdamW and EMA, each one pass over the buffers. Math and parameters: ddpm/ops/adamw.hpp.
-// Bound by memory: 5 reads and 4 writes of each element.
+// Bound by memory: 5 reads and 4 writes of each element, and one of its bf16 copy.
 #pragma once
 
 #include <ddpm/core/parallel.hpp>
@@ -97,6 +97,8 @@ void adamw_update(const AdamWUpdate<float>& p) {
     if constexpr (Averaged) part.average = p.average + first;
     part.count = last - first;
     run_leaf<AdamWLeaf<Averaged>>(part);
+    if (p.copy)  // while the range is in the cache
+      for (std::int64_t i = first; i < last; ++i) p.copy[i] = static_cast<bf16>(p.value[i]);
   });
 }
 

@@ -145,7 +145,8 @@ inline CorrelationCall correlation_of(const Conv2dBackwardData<float>& p) {
 
 }  // namespace detail::cpu
 
-inline std::int64_t conv2d_prepared_size(const Cpu& device, const Conv2dGeometry& shape, Conv2dPass pass) {
+template <std::same_as<float> T>
+std::int64_t conv2d_prepared_size(const Cpu& device, const Conv2dGeometry& shape, Conv2dPass pass) {
   using namespace detail::cpu;
   const Correlation c{shape, pass};
   return with_weights(choose_algorithm(device, c), c, [](const auto& weights) { return weights.size(); });
@@ -163,6 +164,7 @@ template <std::same_as<float> T>
 void launch(const Cpu& device, const Conv2dForward<T>& p) {
   const detail::cpu::CorrelationCall call = detail::cpu::correlation_of(p);
   detail::cpu::run(detail::cpu::choose_algorithm(device, call.correlation), call);
+  if (p.moments) channel_moments(p.y, p.shape.n, p.shape.p * p.shape.q, p.shape.cout, p.moments);
 }
 
 template <std::same_as<float> T>

@@ -84,6 +84,20 @@ inline void launch(const Cpu&, const AddTo<float>& p) {
   });
 }
 
+namespace detail::cpu {
+template <class From, class To>
+void cast_range(const From* from, To* to, std::int64_t count) {
+  parallel_ranges(count, pointwise_grain, [&](std::int64_t first, std::int64_t last) {
+    for (std::int64_t i = first; i < last; ++i) to[i] = static_cast<To>(from[i]);
+  });
+}
+}  // namespace detail::cpu
+
+template <class From, class To>
+void launch(const Cpu&, const Cast<From, To>& p) {
+  detail::cpu::cast_range(p.x, p.y, p.count);
+}
+
 inline void launch(const Cpu&, const Affine<float>& p) {
   parallel_ranges(p.count, detail::cpu::pointwise_grain, [&](std::int64_t first, std::int64_t last) {
     detail::cpu::run_leaf<detail::cpu::AffineLeaf>(

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include <ddpm/core/parallel.hpp>
+#include <ddpm/ops/cpu/noise.hpp>
 #include <ddpm/ops/cpu/simd.hpp>
 #include <ddpm/ops/loss.hpp>
 
@@ -65,12 +66,18 @@ inline void launch(const Cpu&, const MseLoss<float>& p) {
     const std::int64_t size = std::min(sum_chunk, p.per_sample - first);
     const double weight = p.weight ? static_cast<double>(p.weight[n]) : 1.0;
     const auto factor = static_cast<float>(2 * weight / count);
+    alignas(64) float noise[sum_chunk];
+    if (!p.target) {
+      RandomPosition position = p.position;
+      position.sample += static_cast<std::uint64_t>(n);
+      draw_normals(position, first, size, noise);
+    }
+    const float* const target = p.target ? p.target + at : noise;
     if (p.dprediction)
       run_leaf<MseLeaf<true>>(
-          MseLeaf<true>{p.prediction + at, p.target + at, p.dprediction + at, factor, size, sums + i});
+          MseLeaf<true>{p.prediction + at, target, p.dprediction + at, factor, size, sums + i});
     else
-      run_leaf<MseLeaf<false>>(
-          MseLeaf<false>{p.prediction + at, p.target + at, nullptr, factor, size, sums + i});
+      run_leaf<MseLeaf<false>>(MseLeaf<false>{p.prediction + at, target, nullptr, factor, size, sums + i});
     sums[i] *= weight;
   });
   double loss = 0;

@@ -22,6 +22,7 @@ void launch(const Reference&, const AdamWUpdate<Real>& p) {
     if (p.average)
       p.average[i] =
           static_cast<Real>(p.ema_decay * static_cast<double>(p.average[i]) + (1 - p.ema_decay) * value);
+    if (p.copy) p.copy[i] = static_cast<bf16>(p.value[i]);
   }
 }
 

@@ -57,6 +57,7 @@ void launch(const Reference&, const Conv2dForward<T>& p) {
     if (p.residual) value += static_cast<double>(p.residual[i]);
     p.y[i] = static_cast<T>(value * static_cast<double>(p.scale));
   }
+  if (p.moments) channel_moments(p.y, g.n, g.p * g.q, g.cout, p.moments);
 }
 
 template <class T>

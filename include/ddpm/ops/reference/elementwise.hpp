@@ -11,6 +11,11 @@ void launch(const Reference&, const AddTo<T>& p) {
   for (std::int64_t i = 0; i < p.count; ++i) p.y[i] = static_cast<T>(p.y[i] + p.x[i]);
 }
 
+template <class From, class To>
+void launch(const Reference&, const Cast<From, To>& p) {
+  for (std::int64_t i = 0; i < p.count; ++i) p.y[i] = static_cast<To>(p.x[i]);
+}
+
 template <class T>
 void launch(const Reference&, const Affine<T>& p) {
   for (std::int64_t i = 0; i < p.count; ++i) p.y[i] = static_cast<T>(p.a * p.x[i] + p.b);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Loads and stores of 4, 8 or 16 bytes as one instruction, with a cache hint.
+// Loads and stores of 2, 4, 8 or 16 bytes as one instruction, with a cache hint.
 #pragma once
 
 #include <ddpm/kernels/arch/target.cuh>
@@ -30,6 +30,10 @@ void store_vector(void* to, const void* from, CallSite at) {
 
 template <int Bytes>
 struct VectorOf;
+template <>
+struct VectorOf<2> {
+  using type = unsigned short;
+};
 template <>
 struct VectorOf<4> {
   using type = unsigned;

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include <ddpm/core/rng.hpp>
 #include <ddpm/kernels/launch.cuh>
 #include <ddpm/kernels/pack.cuh>
 
@@ -17,30 +18,48 @@ inline constexpr int quad = 4;
 enum class QuadAccess { vector, scalar };
 
 // Fixed loops with a condition, so that the quad stays in registers. `count` is that of elements which exist,
-// at most 4; the others are left alone. A vector access needs all 4 and falls back where the data ends.
-template <QuadAccess A, class T, class Value>
-__device__ __forceinline__ void load_quad(const T* from, int count, Value (&to)[quad]) {
-  if (A == QuadAccess::vector && count == quad) {
-    const auto pack = Pack<T, quad>::template load<CacheHint::stream>(from);
+// at most N; the others are left alone. A vector access needs all N and falls back where the data ends. N is 4,
+// or more where neighbouring quads are moved as one.
+template <QuadAccess A, CacheHint Hint = CacheHint::stream, class T, class Value, int N>
+__device__ __forceinline__ void load_quad(const T* from, int count, Value (&to)[N]) {
+  if (A == QuadAccess::vector && count == N) {
+    constexpr int width = N < pack_width<T> ? N : pack_width<T>;
 #pragma unroll
-    for (int i = 0; i < quad; ++i) to[i] = static_cast<Value>(pack[i]);
+    for (int first = 0; first < N; first += width) {
+      const auto pack = Pack<T, width>::template load<Hint>(from + first);
+#pragma unroll
+      for (int i = 0; i < width; ++i) to[first + i] = static_cast<Value>(pack[i]);
+    }
   } else {
 #pragma unroll
-    for (int i = 0; i < quad; ++i)
+    for (int i = 0; i < N; ++i)
       if (i < count) to[i] = static_cast<Value>(from[i]);
   }
 }
 
-template <QuadAccess A, class T>
-__device__ __forceinline__ void store_quad(T* to, int count, const float (&from)[quad]) {
-  if (A == QuadAccess::vector && count == quad) {
-    Pack<T, quad> pack;
+// to += what is there, which is read again by others.
+template <QuadAccess A, CacheHint Hint = CacheHint::keep, class T, int N>
+__device__ __forceinline__ void add_quad(const T* from, int count, float (&to)[N]) {
+  float term[N] = {};
+  load_quad<A, Hint>(from, count, term);
 #pragma unroll
-    for (int i = 0; i < quad; ++i) pack[i] = static_cast<T>(from[i]);
-    pack.store(to);
+  for (int i = 0; i < N; ++i) to[i] += term[i];
+}
+
+template <QuadAccess A, class T, int N>
+__device__ __forceinline__ void store_quad(T* to, int count, const float (&from)[N]) {
+  if (A == QuadAccess::vector && count == N) {
+    constexpr int width = N < pack_width<T> ? N : pack_width<T>;
+#pragma unroll
+    for (int first = 0; first < N; first += width) {
+      Pack<T, width> pack;
+#pragma unroll
+      for (int i = 0; i < width; ++i) pack[i] = static_cast<T>(from[first + i]);
+      pack.store(to + first);
+    }
   } else {
 #pragma unroll
-    for (int i = 0; i < quad; ++i)
+    for (int i = 0; i < N; ++i)
       if (i < count) to[i] = static_cast<T>(from[i]);
   }
 }
@@ -60,9 +79,15 @@ struct SampleQuad {
   }
 };
 
-// Covers every quad of a sample along x, and all samples, or as many as a grid has, along y.
+// The random words of a quad of sample n.
+__device__ __forceinline__ PhiloxWords quad_words(RandomPosition position, int n, const SampleQuad& own) {
+  position.sample += static_cast<std::uint64_t>(n);
+  return random_words(position, static_cast<std::uint32_t>(own.first / quad));
+}
+
+// Covers every quad of a sample along x, and all samples along y, or as many as fill a GPU.
 inline dim3 quad_grid(int samples, std::int64_t per_sample, int threads) {
-  constexpr int most = 65535;
+  constexpr int most = 1024;
   return {blocks_for(per_sample, threads * quad), static_cast<unsigned>(std::min(samples, most))};
 }
 

@@ -2,25 +2,34 @@
 // Sums and maxima over a warp or a block, in an order that depends on nothing but the number of threads.
 #pragma once
 
+#include <cstdint>
+
 #include <ddpm/kernels/arch/target.cuh>
 
 namespace ddpm::kernels {
 
-// Every lane gets the result.
-template <class Combine>
+// Where each warp of a grid along x has a row.
+__device__ __forceinline__ std::int64_t row_of_warp() {
+  return std::int64_t{blockIdx.x} * (blockDim.x / warp_size) + threadIdx.x / warp_size;
+}
+
+// Every lane gets the result of its group of `Lanes` neighbours, the whole warp if not given.
+template <int Lanes, class Combine>
 __device__ __forceinline__ float warp_reduce(float value, Combine combine) {
 #pragma unroll
-  for (int distance = warp_size / 2; distance > 0; distance /= 2)
+  for (int distance = Lanes / 2; distance > 0; distance /= 2)
     value = combine(value, __shfl_xor_sync(full_warp, value, distance));
   return value;
 }
 
+template <int Lanes = warp_size>
 __device__ __forceinline__ float warp_sum(float value) {
-  return warp_reduce(value, [](float a, float b) { return a + b; });
+  return warp_reduce<Lanes>(value, [](float a, float b) { return a + b; });
 }
 
+template <int Lanes = warp_size>
 __device__ __forceinline__ float warp_max(float value) {
-  return warp_reduce(value, [](float a, float b) { return a > b ? a : b; });
+  return warp_reduce<Lanes>(value, [](float a, float b) { return a > b ? a : b; });
 }
 
 template <int Threads>

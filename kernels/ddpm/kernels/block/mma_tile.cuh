@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: MIT
+// A tile of a matrix product on tensor cores: slices of both operands, of bf16, are copied to shared memory
+// several ahead of their use and multiplied by mma.sync with sums in float. What the operands are is the
+// business of their sources, as in tile.cuh.
+#pragma once
+
+#include <cstdint>
+
+#include <ddpm/core/dtype.hpp>
+#include <ddpm/kernels/arch/cp_async_sm80.cuh>
+#include <ddpm/kernels/arch/mma_sm80.cuh>
+#include <ddpm/kernels/block/tile.cuh>
+
+namespace ddpm::kernels {
+
+// A block of 2 x 2 warps computes rows x columns of the product.
+template <int Rows, int Columns, int Depth>
+struct MmaTilePolicy {
+  static constexpr int rows = Rows, columns = Columns;
+  static constexpr int warp_rows = rows / 2, warp_columns = columns / 2;
+  static constexpr int threads = 4 * warp_size;
+  static constexpr int depth = Depth;  // of a slice
+  static constexpr int stages = 4;     // slices in shared memory
+  // Relative time of a slice: products, and elements that are copied.
+  static constexpr std::int64_t cost = rows * columns + 16 * (rows + columns);
+};
+
+using MmaLargeTile = MmaTilePolicy<128, 128, 32>;
+using MmaFlatTile = MmaTilePolicy<64, 128, 32>;
+using MmaSmallTile = MmaTilePolicy<64, 64, 64>;
+
+// The elements that one cp.async copies, and one address of ldmatrix gives.
+inline constexpr int chunk = pack_width<bf16>;
+
+// A slice of Size rows or columns: lines of elements that are neighbours in global memory too.
+template <int Size, int Depth, Neighbours N>
+struct MmaSlice {
+  static constexpr int lines = N == Neighbours::depth ? Size : Depth;
+  static constexpr int chunks = Size * Depth / lines / chunk;  // of a line
+  static_assert((chunks & (chunks - 1)) == 0);
+
+  Pack<bf16, chunk> element[lines][chunks];
+
+  // Eight chunks pass the banks at once: neighbours in a line when they are copied, one of each of eight lines
+  // when they are read. Permuted within their lines, neither meet in a bank.
+  __device__ __forceinline__ void* at(int line, int i) {
+    constexpr unsigned lines_at_once = chunks < 8 ? 8 / chunks : 1;
+    return &element[line][i ^ static_cast<unsigned>(line) / lines_at_once % (8 / lines_at_once)];
+  }
+};
+
+// How the threads of a block copy a slice. Sources are those of Staging in tile.cuh.
+template <class P, int Size, Neighbours N>
+struct MmaStaging {
+  using Slice = MmaSlice<Size, P::depth, N>;
+  static constexpr Neighbours neighbours = N;
+  static constexpr int lines_at_once = P::threads / Slice::chunks;
+  static constexpr int passes = Slice::lines / lines_at_once;
+  static constexpr int across_span = lines_at_once;  // of a pass; there is one where neighbours lie across
+  static_assert(passes * lines_at_once == Slice::lines);
+
+  __device__ __forceinline__ static int line() { return static_cast<int>(threadIdx.x) / Slice::chunks; }
+  __device__ __forceinline__ static int place() { return static_cast<int>(threadIdx.x) % Slice::chunks; }
+  __device__ __forceinline__ static int depth() { return N == Neighbours::depth ? place() * chunk : line(); }
+  __device__ __forceinline__ static int across() { return N == Neighbours::depth ? line() : place() * chunk; }
+
+  template <class Source>
+  __device__ __forceinline__ static void copy(Source& source, Slice& to) {
+#pragma unroll
+    for (int pass = 0; pass < passes; ++pass) {
+      const bf16* const from = source.at(N == Neighbours::depth ? pass : 0);
+      arch::cp_async<widest_access>(to.at(line() + pass * lines_at_once, place()), from,
+                                    from ? widest_access : 0);
+      if (N == Neighbours::across) source.move(lines_at_once);
+    }
+    if (N == Neighbours::depth) source.move(P::depth);
+  }
+};
+
+enum class MmaOperand { a, b };
+
+// 16 x 16 elements for mma.sync: all of its A operand, or two of B one after the other.
+template <MmaOperand O, Neighbours N, class Slice>
+__device__ __forceinline__ void load_fragment(std::uint32_t (&to)[4], Slice& slice, int across, int depth) {
+  const int lane = static_cast<int>(threadIdx.x) % warp_size;
+  const int across_half = O == MmaOperand::a ? lane / 8 % 2 : lane / 16;
+  const int depth_half = O == MmaOperand::a ? lane / 16 : lane / 8 % 2;
+  if constexpr (N == Neighbours::depth)
+    arch::ldmatrix(to, slice.at(across + across_half * 8 + lane % 8, depth / chunk + depth_half));
+  else
+    arch::ldmatrix_transposed(to, slice.at(depth + depth_half * 8 + lane % 8, across / chunk + across_half));
+}
+
+// Of a warp, in the layout of mma.sync.
+template <class P>
+using MmaSums = float[P::warp_rows / 16][P::warp_columns / 8][4];
+
+template <class P>
+__device__ __forceinline__ int first_row_of_warp() {
+  return static_cast<int>(threadIdx.x) / warp_size / 2 * P::warp_rows;
+}
+template <class P>
+__device__ __forceinline__ int first_column_of_warp() {
+  return static_cast<int>(threadIdx.x) / warp_size % 2 * P::warp_columns;
+}
+
+// What a thread has of a row: two neighbours in every eight columns.
+template <class P>
+using MmaRow = Pack<float, 2>[P::warp_columns / 8];
+
+// Calls use(row, column, values) for each row that the thread has a part of, from that column.
+template <class P, class Use>
+__device__ __forceinline__ void for_each_row(const MmaSums<P>& sums, Use use) {
+  const int lane = static_cast<int>(threadIdx.x) % warp_size;
+#pragma unroll
+  for (int i = 0; i < P::warp_rows / 8; ++i) {
+    MmaRow<P> row;
+#pragma unroll
+    for (int j = 0; j < P::warp_columns / 8; ++j)
+      row[j] = {{sums[i / 2][j][i % 2 * 2], sums[i / 2][j][i % 2 * 2 + 1]}};
+    use(first_row_of_warp<P>() + lane / 4 + 8 * i, first_column_of_warp<P>() + lane % 4 * 2, row);
+  }
+}
+
+// Slices in shared memory.
+template <class P, class StagingA, class StagingB>
+struct MmaStages {
+  typename StagingA::Slice a[P::stages];
+  typename StagingB::Slice b[P::stages];
+};
+
+// sums += a slice's product.
+template <class P, class StagingA, class StagingB>
+__device__ __forceinline__ void multiply_mma_slices(typename StagingA::Slice& a, typename StagingB::Slice& b,
+                                                    MmaSums<P>& sums) {
+#pragma unroll
+  for (int depth = 0; depth < P::depth; depth += 16) {
+    std::uint32_t left[P::warp_rows / 16][4], right[P::warp_columns / 16][4];
+#pragma unroll
+    for (int i = 0; i < P::warp_rows / 16; ++i)
+      load_fragment<MmaOperand::a, StagingA::neighbours>(left[i], a, first_row_of_warp<P>() + 16 * i, depth);
+#pragma unroll
+    for (int j = 0; j < P::warp_columns / 16; ++j)
+      load_fragment<MmaOperand::b, StagingB::neighbours>(right[j], b, first_column_of_warp<P>() + 16 * j,
+                                                         depth);
+#pragma unroll
+    for (int i = 0; i < P::warp_rows / 16; ++i)
+#pragma unroll
+      for (int j = 0; j < P::warp_columns / 8; ++j)
+        arch::mma_m16n8k16_bf16(sums[i][j], left[i], {right[j / 2][j % 2 * 2], right[j / 2][j % 2 * 2 + 1]});
+  }
+}
+
+// sums += the product of a and b over a depth, perhaps none, that is the same for all threads of the block. After
+// it, other warps may still read the stages, but nothing is on its way to them.
+template <class P, class StagingA, class StagingB, class A, class B>
+__device__ __forceinline__ void multiply_mma_tiles(MmaStages<P, StagingA, StagingB>& stages, A a, B b,
+                                                   std::int64_t depth, MmaSums<P>& sums) {
+  const auto slices = static_cast<unsigned>((max(depth, std::int64_t{0}) + P::depth - 1) / P::depth);
+  const auto fetch = [&](unsigned slice) {
+    if (slice < slices) {
+      StagingA::copy(a, stages.a[slice % P::stages]);
+      StagingB::copy(b, stages.b[slice % P::stages]);
+    }
+    arch::cp_async_commit();  // without copies too, so that the groups in flight are as many as stages
+  };
+  __syncthreads();  // an earlier product may be reading
+#pragma unroll
+  for (unsigned slice = 0; slice < P::stages - 1; ++slice) fetch(slice);
+  for (unsigned slice = 0; slice < slices; ++slice) {
+    arch::cp_async_wait<P::stages - 2>();
+    __syncthreads();  // all have copied this slice, and read the one whose place the next takes
+    fetch(slice + P::stages - 1);
+    multiply_mma_slices<P, StagingA, StagingB>(stages.a[slice % P::stages], stages.b[slice % P::stages],
+                                               sums);
+  }
+}
+
+}  // namespace ddpm::kernels

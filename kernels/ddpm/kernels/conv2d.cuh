@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: MIT
+// Convolution, forward and backward to the data, in float arithmetic; and which kernels an op is computed by.
+// Math and parameters: ddpm/ops/conv2d.hpp.
+// Algorithm: implicit GEMM. Rows are the pixels written, columns their channels, the depth is taps times
+// channels read. Where pixels differ in the taps they read (forward with upsampling, backward with a stride)
+// a block owns pixels of one class, all with the same taps: no product is with a zero in between, and the
+// loop over the depth divides nothing.
+// Cost: the multiplications of the definition; reads each input once per tap and tile of columns, mostly from
+// L1 and L2.  Bound: FFMA.
+#pragma once
+
+#include <type_traits>
+
+#include <ddpm/kernels/block/conv2d_gather.cuh>
+#include <ddpm/kernels/block/tile.cuh>
+#include <ddpm/kernels/channel_moments.cuh>
+#include <ddpm/kernels/conv2d_backward_weight.cuh>
+#include <ddpm/kernels/conv2d_mma.cuh>
+#include <ddpm/kernels/conv2d_mma_backward_weight.cuh>
+#include <ddpm/ops/conv2d.hpp>
+
+namespace ddpm::kernels {
+
+template <class P>
+struct GatherShared {
+  TileShared<P> tile;
+  GatheredRows<P::rows> rows;
+};
+
+// Pixels of the source under the taps.
+template <class P, class Stage, class G, class T>
+struct GatheredPixels {
+  const G& p;
+  const GatheredRows<P::rows>& rows;
+  TapWalk walk;
+
+  __device__ __forceinline__ const T* at(int pass) const {
+    const int row = Stage::across() + pass * Stage::across_span;
+    const int y = rows.y[row] + walk.vertical.offset + p.direction * walk.i;
+    const int x = rows.x[row] + walk.horizontal.offset + p.direction * walk.j;
+    if (walk.has_ended() || y < 0 || y >= p.h || x < 0 || x >= p.w) return nullptr;
+    const std::int64_t pixel = (std::int64_t{rows.sample[row]} * p.h + y) * p.w + x;
+    return walk.channel < p.c ? p.x + pixel * p.c + walk.channel : p.x2 + pixel * p.c2 + (walk.channel - p.c);
+  }
+  __device__ __forceinline__ void move(int by) { walk.move(by); }
+};
+
+template <QuadAccess A, class P, class G>
+__device__ __forceinline__ void write_tile(const G& p, const GatheredRows<P::rows>& rows, int first_column,
+                                           const TileSums<P>& sums) {
+#pragma unroll
+  for (int i = 0; i < P::thread_rows; ++i) {
+    const int row = first_row_of_quad<P>(i / quad) + i % quad;
+    if (rows.written[row] < 0) continue;
+#pragma unroll
+    for (int j = 0; j < P::thread_columns; j += quad) {
+      const int channel = first_column + first_column_of_quad<P>(j / quad);
+      float value[1][quad];
+#pragma unroll
+      for (int l = 0; l < quad; ++l) value[0][l] = sums[i][j + l];
+      const PixelChannels to[1] = {
+          {rows.written[row], rows.sample[row], channel, min(quad, p.out_c - channel)}};
+      finish<A>(p.op, to, value);
+      write_pixel<A>(p.op, to[0], value[0]);
+    }
+  }
+}
+
+template <class P, int Width, template <class> class Op, class T>
+__global__ __launch_bounds__(P::threads) void conv2d_implicit_gemm_kernel(
+    const __grid_constant__ Conv2dGather<Op, T> p) {
+  using G = Conv2dGather<Op, T>;
+  using Pixels = Staging<P, P::rows, Neighbours::depth, Width, T>;
+  using Weights = Staging<P, P::columns, G::is_forward ? Neighbours::depth : Neighbours::across, Width, T>;
+  auto& shared = shared_memory<GatherShared<P>>();
+  const auto tile = GatherTile<P>::of_block(p);
+  find_pixels(p, tile, shared.rows);
+  __syncthreads();
+  TileSums<P> sums = {};
+  for_each_phase(p, tile, [&](const TapWalk& start) {
+    TapWalk pixels = start;
+    pixels.move(Pixels::depth());
+    multiply_tiles<P, Pixels, Weights>(shared.tile, GatheredPixels<P, Pixels, G, T>{p, shared.rows, pixels},
+                                       GatheredWeights<Weights, G, T>(p, tile.first_column, start),
+                                       start.depth(), sums);
+  });
+  if (p.output == QuadAccess::vector)
+    write_tile<QuadAccess::vector, P>(p, shared.rows, tile.first_column, sums);
+  else
+    write_tile<QuadAccess::scalar, P>(p, shared.rows, tile.first_column, sums);
+}
+
+template <class P, GpuLike D, template <class> class Op, class T>
+void launch_conv2d_implicit_gemm(const D& device, const Op<T>& op) {
+  const auto p = gather_of(op);
+  const bool is_vector = p.c2 % quad == 0 && op.shape.channels() % quad == 0 &&
+                         quad_access(p.c, p.x, p.x2, op.weight) == QuadAccess::vector;
+  launch_kernel<GatherShared<P>>(
+      device, gather_grid<P>(p), P::threads,
+      is_vector ? conv2d_implicit_gemm_kernel<P, quad, Op, T> : conv2d_implicit_gemm_kernel<P, 1, Op, T>, p);
+  if constexpr (Conv2dGather<Op, T>::is_forward)
+    if (op.moments) launch_channel_moments(device, op);
+}
+
+}  // namespace ddpm::kernels
+
+namespace ddpm {
+
+// `automatic` is the fastest that takes the operands; `mma` takes those of supports_mma().
+enum class Conv2dAlgorithm { automatic, general, mma };
+
+namespace kernels {
+
+// Whether the tensor cores compute p.
+template <template <class> class Op, class T>
+bool uses_mma(const Op<T>& p, Conv2dAlgorithm algorithm) {
+  bool is_supported = false;
+  if constexpr (std::is_same_v<T, bf16>) is_supported = supports_mma(p);
+  check<ConfigError>(algorithm != Conv2dAlgorithm::mma || is_supported,
+                     "conv2d: tensor cores need bf16, channels in multiples of ", chunk,
+                     " and tensors aligned to 16 bytes, found ", sizeof(T), " bytes per element, ", p.shape.c,
+                     " + ", p.shape.c2, " channels and ", p.shape.cout, " outputs");
+  return is_supported && algorithm != Conv2dAlgorithm::general;
+}
+
+template <GpuLike D, template <class> class Op, class T>
+void launch_conv2d_gather(const D& device, const Op<T>& op, Conv2dAlgorithm algorithm) {
+  const Conv2dGather<Op, T> p = gather_of(op);
+  if (uses_mma(op, algorithm)) {
+    if constexpr (std::is_same_v<T, bf16>)
+      with_mma_tile(std::int64_t{p.n} * p.out_h * p.out_w, p.out_c,
+                    [&]<class Tile>(Tile) { launch_conv2d_mma<Tile>(device, op); });
+    return;
+  }
+  with_tile(p.out_c, [&]<class Tile>(Tile) { launch_conv2d_implicit_gemm<Tile>(device, op); });
+}
+
+}  // namespace kernels
+
+template <class T, GpuLike D>
+bool conv2d_gives_moments(const D&, const Conv2dGeometry& g) {
+  return std::is_same_v<T, bf16> && kernels::mma_takes(g) && kernels::mma_gives_moments(g);
+}
+
+template <GpuLike D, class T>
+void launch(const D& device, const Conv2dForward<T>& p,
+            Conv2dAlgorithm algorithm = Conv2dAlgorithm::automatic) {
+  kernels::launch_conv2d_gather(device, p, algorithm);
+}
+
+template <GpuLike D, class T>
+void launch(const D& device, const Conv2dBackwardData<T>& p,
+            Conv2dAlgorithm algorithm = Conv2dAlgorithm::automatic) {
+  kernels::launch_conv2d_gather(device, p, algorithm);
+}
+
+template <GpuLike D, class T>
+void launch(const D& device, const Conv2dBackwardWeight<T>& p,
+            Conv2dAlgorithm algorithm = Conv2dAlgorithm::automatic) {
+  using namespace kernels;
+  if (uses_mma(p, algorithm)) {
+    if constexpr (std::is_same_v<T, bf16>)
+      with_mma_weight_tile(p.shape, [&]<class Tile>(Tile) {
+        const std::int64_t tiles = mma_tiles_of_weight<Tile>(p.shape);
+        launch_conv2d_backward_weight_mma<Tile>(device, p, parts_of_pixels(p.shape, tiles));
+      });
+    return;
+  }
+  with_tile(p.shape.cout, [&]<class Tile>(Tile) {
+    const std::int64_t tiles = tiles_of_weight<Tile>(p.shape);
+    launch_conv2d_backward_weight<Tile>(device, p, parts_of_pixels(p.shape, tiles));
+  });
+}
+
+// These kernels read weights as they are.
+template <GpuLike D, class T>
+void launch(const D&, const Conv2dPrepare<T>&) {}
+
+}  // namespace ddpm

@@ -1,0 +1,294 @@
+// SPDX-License-Identifier: MIT
+// Convolutions of bf16 on tensor cores: kernels against Reference, and what they ask of memory.
+#include <ddpm/ops/reference/linear.hpp>
+
+#include "conv2d_kernels.hpp"
+#include "conv2d_problem.hpp"
+
+using namespace ddpm;
+using namespace ddpm::simt;
+using ddpm::simt::kernels::MmaTile;
+
+namespace {
+
+struct TileOf {
+  MmaTile name;
+  int rows, columns, depth;
+};
+constexpr TileOf large{MmaTile::large, 128, 128, 32}, flat{MmaTile::flat, 64, 128, 32},
+    small{MmaTile::small, 64, 64, 64};
+
+constexpr int rounded_up(int count, int to) { return (count + to - 1) / to * to; }
+
+// mma.sync of a product whose rows and columns fill tiles.
+std::int64_t products(const TileOf& tile, int rows, int columns, int depth) {
+  return std::int64_t{rounded_up(rows, tile.rows) / 16} * (rounded_up(columns, tile.columns) / 8) *
+         (rounded_up(depth, tile.depth) / 16);
+}
+
+void check_forward(Problem<bf16>& p, const TileOf& tile) {
+  INFO(simt::name(p.g) << ", shifted " << p.shifted << ", present " << p.present << ", tile " << tile.rows
+                       << " x " << tile.columns);
+  simt::kernels::run_with(tile.name, p.forward(on_device));
+  CHECK(error_of(p.y) < tolerance);
+  if (p.present & Which::moments) CHECK(error_of_moments(p) < tolerance);
+}
+
+void check_backward(Problem<bf16>& p, const TileOf& tile) {
+  INFO(simt::name(p.g) << ", shifted " << p.shifted << ", tile " << tile.rows << " x " << tile.columns);
+  simt::kernels::run_with(tile.name, p.backward_data(on_device));
+  CHECK(error_of(p.dx) < tolerance);
+  if (p.g.c2) CHECK(error_of(p.dx2) < tolerance);
+}
+
+void check_weight(Problem<bf16>& p, const TileOf& tile, int parts) {
+  INFO(simt::name(p.g) << ", tile " << tile.rows << " x " << tile.columns << ", parts " << parts);
+  p.dweight.restore();
+  simt::kernels::run_with(tile.name, parts, p.backward_weight(on_device));
+  CHECK(error_of(p.dweight) < gradient_tolerance);
+}
+
+// Depths that end within a slice, slices that outnumber the stages, tiles that end within channels and pixels.
+const std::vector<Conv2dGeometry> geometries = {
+    geometry({1, 1, 1, 8, 0}, 8, 1, no_padding),
+    geometry({67, 1, 1, 8, 0}, 8, 3, {}),
+    geometry({2, 5, 7, 8, 0}, 24, 3, {}),
+    geometry({1, 9, 15, 40, 0}, 136, 1, no_padding),
+    geometry({1, 3, 3, 64, 0}, 72, 3, {}),
+    geometry({3, 5, 5, 72, 0}, 8, 1, {}),
+    geometry({1, 6, 5, 8, 16}, 16, 3, {}),
+    geometry({2, 4, 3, 40, 24}, 8, 3, {}),
+    geometry({1, 7, 6, 8, 0}, 16, 3, {.stride = 2, .pad_begin = 0, .pad_end = 1}),
+    geometry({2, 8, 5, 16, 0}, 8, 3, {.stride = 2, .pad_begin = 1, .pad_end = 0}),
+    geometry({1, 7, 8, 8, 8}, 8, 5, {.stride = 3, .pad_begin = 2, .pad_end = 1}),
+    geometry({1, 5, 4, 8, 0}, 8, 1, {.stride = 3, .pad_begin = 0, .pad_end = 0}),  // pixels under no tap
+    geometry({1, 2, 3, 8, 0}, 8, 3, {.stride = 5, .pad_begin = 1, .pad_end = 2}),  // an image within a stride
+    geometry({1, 3, 4, 16, 0}, 8, 3, {.upsample = 2}),
+    geometry({2, 3, 2, 8, 8}, 8, 5, {.pad_begin = 1, .pad_end = 3, .upsample = 2}),
+    geometry({1, 4, 3, 8, 0}, 8, 3, {.stride = 2, .pad_begin = 0, .pad_end = 1, .upsample = 2}),
+    geometry({1, 1, 70, 8, 0}, 16, 1, no_padding),
+};
+
+}  // namespace
+
+TEST_CASE("tensor cores compute convolutions of every shape by every tile") {
+  for (const Conv2dGeometry& g : geometries) {
+    Problem<bf16> p{.g = g};
+    launch(Reference{}, p.forward(on_host));
+    launch(Reference{}, p.backward_data(on_host));
+    launch(Reference{}, p.backward_weight(on_host));
+    for (const TileOf& tile : {large, flat, small}) {
+      check_forward(p, tile);
+      check_backward(p, tile);
+    }
+    for (const TileOf& tile : {large, small})
+      for (const int parts : {1, 3}) check_weight(p, tile, parts);
+  }
+}
+
+TEST_CASE("tensor cores write results of any alignment and any number of channels") {
+  const unsigned outputs[] = {Which::y, Which::bias, Which::add, Which::residual};
+  for (const int cout : {3, 8, 12})
+    for (const unsigned shifted : outputs) {
+      Problem<bf16> p{.g = geometry({2, 5, 7, 8, 0}, cout, 1, no_padding), .shifted = shifted};
+      launch(Reference{}, p.forward(on_host));
+      check_forward(p, small);
+    }
+  for (const unsigned shifted : {Which::x, Which::x2}) {
+    Problem<bf16> p{.g = geometry({1, 5, 4, 8, 8}, 8, 3, {}), .shifted = shifted};
+    launch(Reference{}, p.backward_data(on_host));
+    check_backward(p, small);
+  }
+}
+
+TEST_CASE("tensor cores take operands that are optional") {
+  for (const unsigned present : {0u, 16u, 32u, 48u, 64u, 80u, 96u})
+    for (const float scale : {1.0f, -0.5f}) {
+      Problem<bf16> p{.g = geometry({2, 5, 7, 8, 0}, 16, 1, no_padding), .present = present, .scale = scale};
+      launch(Reference{}, p.forward(on_host));
+      check_forward(p, small);
+    }
+}
+
+TEST_CASE("tensor cores leave moments of what they write") {
+  struct Case {
+    Images x;
+    int cout;
+    Conv2dOptions options;
+    bool by_the_kernel;
+  };
+  const Case cases[] = {{{3, 1, 1, 8, 0}, 8, no_padding, true},  // slabs of a pixel
+                        {{3, 4, 4, 8, 0}, 72, no_padding, true},
+                        {{9, 4, 4, 8, 0}, 8, no_padding, true},
+                        {{3, 8, 8, 8, 0}, 8, no_padding, true},
+                        {{2, 8, 24, 8, 0}, 11, no_padding, true},
+                        {{2, 8, 16, 8, 0}, 8, {.stride = 2, .pad_begin = 0, .pad_end = 0}, true},
+                        {{2, 3, 3, 8, 0}, 8, no_padding, false},  // slabs cross tiles
+                        {{1, 8, 9, 8, 0}, 8, no_padding, false},
+                        {{1, 4, 4, 8, 0}, 8, {.pad_begin = 0, .pad_end = 0, .upsample = 2}, false}};
+  for (const Case& c : cases)
+    for (const TileOf& tile : {large, flat, small}) {
+      Problem<bf16> p{.g = geometry(c.x, c.cout, 1, c.options), .present = Which::all | Which::moments};
+      launch(Reference{}, p.forward(on_host));
+      const std::int64_t launches = Executor::instance().launches();
+      check_forward(p, tile);
+      CHECK(Executor::instance().launches() - launches == (c.by_the_kernel ? 1 : 2));
+      CHECK(simt::kernels::gives_moments(p.g) == c.by_the_kernel);
+    }
+  CHECK_FALSE(simt::kernels::gives_moments(geometry({1, 8, 8, 4, 0}, 8, 1, no_padding)));
+}
+
+TEST_CASE("tensor cores give the same bits under every schedule") {
+  // Several phases, two tensors and classes; more slices than stages, parts, and moments.
+  Problem<bf16> p{.g = geometry({1, 3, 3, 8, 8}, 16, 3, {.stride = 2, .pad_begin = 0, .upsample = 2}),
+                  .present = Which::all | Which::moments};
+  Problem<bf16> square{.g = geometry({1, 8, 8, 40, 0}, 8, 3, {}), .present = Which::all | Which::moments};
+  for (const TileOf& tile : {large, flat, small})
+    run_everywhere_alike(
+        [&] {
+          simt::kernels::run_with(tile.name, p.forward(on_device));
+          simt::kernels::run_with(tile.name, square.forward(on_device));
+          simt::kernels::run_with(tile.name, p.backward_data(on_device));
+          simt::kernels::run_with(tile.name, 2, square.backward_weight(on_device));
+        },
+        p.y, p.moments, p.dx, p.dx2, square.y, square.moments, square.dweight);
+}
+
+TEST_CASE("tensor cores are used where they can be") {
+  const auto is_on_tensor_cores = [](auto run) {
+    Executor::instance().sum = {};
+    run();
+    return Executor::instance().sum.matrix_instructions > 0;
+  };
+  const auto check_all = [&](Problem<bf16>& p, bool forward, bool data, bool weight) {
+    INFO(simt::name(p.g) << ", shifted " << p.shifted);
+    const auto check_one = [&](const auto& params, bool expected) {
+      CHECK(is_on_tensor_cores([&] { simt::kernels::run(params); }) == expected);
+      CHECK_FALSE(is_on_tensor_cores([&] { simt::kernels::run_on_general_cores(params); }));
+      if (expected)
+        CHECK(is_on_tensor_cores([&] { simt::kernels::run_on_tensor_cores(params); }));
+      else
+        CHECK_THROWS_AS(simt::kernels::run_on_tensor_cores(params), ConfigError);
+    };
+    check_one(p.forward(on_device), forward);
+    check_one(p.backward_data(on_device), data);
+    check_one(p.backward_weight(on_device), weight);
+  };
+  const auto check_geometry = [&](const Conv2dGeometry& g, bool forward, bool data, bool weight) {
+    Problem<bf16> p{.g = g};
+    check_all(p, forward, data, weight);
+  };
+  check_geometry(geometry({1, 2, 2, 8, 8}, 8, 1, no_padding), true, true, true);
+  check_geometry(geometry({1, 2, 2, 8, 0}, 3, 1, no_padding), true, false, false);
+  check_geometry(geometry({1, 2, 2, 4, 0}, 8, 1, no_padding), false, false, false);
+  check_geometry(geometry({1, 2, 2, 8, 4}, 8, 1, no_padding), false, false, false);
+  check_geometry(geometry({1, 2, 2, 4, 4}, 8, 1, no_padding), false, false, false);
+  const auto check_shifted = [&](unsigned shifted, bool forward, bool data, bool weight) {
+    Problem<bf16> p{.g = geometry({1, 2, 2, 8, 8}, 8, 1, no_padding), .shifted = shifted};
+    check_all(p, forward, data, weight);
+  };
+  check_shifted(Which::x, false, true, false);
+  check_shifted(Which::x2, false, true, false);
+  check_shifted(Which::weight, false, false, false);
+  check_shifted(Which::y, true, false, false);
+  Problem<float> of_floats{.g = geometry({1, 2, 2, 8, 8}, 8, 1, no_padding)};
+  CHECK_THROWS_AS(simt::kernels::run_on_tensor_cores(of_floats.forward(on_device)), ConfigError);
+  // Tensors whose chunks can be counted, and such as are twice as large.
+  const auto takes = [](const Conv2dGeometry& g) {
+    Conv2dForward<bf16> p{};
+    p.shape = g;
+    return simt::kernels::supports_mma(p);
+  };
+  constexpr int h = 1 << 20, w = 1 << 9;
+  const Conv2dOptions half{.stride = 2, .pad_begin = 0, .pad_end = 0};
+  const Conv2dOptions twice{.pad_begin = 0, .pad_end = 0, .upsample = 2};
+  CHECK(takes(geometry({1, h, w, 8, 0}, 8, 1, no_padding)));
+  CHECK(takes(geometry({1, h, w, 8, 0}, 3, 1, no_padding)));
+  CHECK_FALSE(takes(geometry({2, h, w, 8, 0}, 8, 1, half)));
+  CHECK_FALSE(takes(geometry({1, h, w, 8, 8}, 8, 1, half)));
+  CHECK_FALSE(takes(geometry({1, h / 2, w, 8, 0}, 8, 1, twice)));
+  CHECK_FALSE(takes(geometry({1, h, w, 8, 0}, 16, 1, no_padding)));
+}
+
+TEST_CASE("tiles are as large as the GPU can be filled with") {
+  using simt::kernels::mma_tile_for;
+  // Layers of a batch of 128: 32 x 32, 8 x 8 and 4 x 4 pixels.
+  CHECK(mma_tile_for(128 * 32 * 32, 128) == MmaTile::large);
+  CHECK(mma_tile_for(128 * 8 * 8, 256) == MmaTile::large);
+  CHECK(mma_tile_for(64 * 8 * 8, 256) == MmaTile::flat);
+  CHECK(mma_tile_for(128 * 4 * 4, 256) == MmaTile::small);
+  CHECK(mma_tile_for(1, 8) == MmaTile::small);
+}
+
+TEST_CASE("tensor cores multiply what they must, copy it once and meet no bank conflicts") {
+  for (const TileOf& tile : {large, flat, small}) {
+    constexpr int channels = 128;
+    const int pixels = tile.rows * 2;
+    Problem<bf16> p{.g = geometry({1, 2, tile.rows, 96, 32}, channels, 1, no_padding), .present = none};
+    const auto check_traffic = [&](int rows, int columns, int depth) {
+      INFO("tile " << tile.rows << " x " << tile.columns);
+      CHECK(counters().matrix_instructions == products(tile, rows, columns, depth));
+      const int row_tiles = rows / tile.rows, column_tiles = columns / tile.columns;
+      const std::int64_t copied =
+          std::int64_t{2} * depth * row_tiles * column_tiles * (tile.rows + tile.columns);
+      CHECK(counters().global_loads.bytes == copied);
+      CHECK(counters().global_loads.sectors * sector_bytes == copied);
+      CHECK(counters().global_stores.sectors * sector_bytes == counters().global_stores.bytes);
+      CHECK(counters().shared_loads.bank_conflicts == 0);
+      CHECK(counters().shared_stores.bank_conflicts == 0);
+    };
+    simt::kernels::run_with(tile.name, p.forward(on_device));
+    check_traffic(pixels, channels, channels);
+    CHECK(counters().global_stores.requests * 32 * 16 == counters().global_stores.bytes);
+    simt::kernels::run_with(tile.name, p.backward_data(on_device));
+    check_traffic(pixels, channels, channels);
+    CHECK(counters().global_stores.requests * 32 * 16 == counters().global_stores.bytes);
+    Problem<bf16> complete{.g = geometry({2, 8, 8, 8, 0}, 128, 1, no_padding),
+                           .present = Which::all | Which::moments};
+    simt::kernels::run_with(tile.name, complete.forward(on_device));
+    CHECK(counters().shared_loads.bank_conflicts == 0);
+    CHECK(counters().shared_stores.bank_conflicts == 0);
+    if (tile.name == MmaTile::flat) continue;
+    Executor::instance().sum = {};
+    simt::kernels::run_with(tile.name, 2, p.backward_weight(on_device));
+    const std::int64_t parts = 2, of_part = products(tile, channels, channels, pixels / 2);
+    CHECK(Executor::instance().sum.matrix_instructions == parts * of_part);
+    CHECK(Executor::instance().sum.shared_loads.bank_conflicts == 0);
+    CHECK(Executor::instance().sum.shared_stores.bank_conflicts == 0);
+  }
+}
+
+TEST_CASE("tensor cores compute linear layers") {
+  constexpr std::int64_t m = 70;
+  constexpr int in = 40, out = 24;
+  const auto values = [](std::int64_t count, unsigned seed) {
+    return normal_values<bf16>(static_cast<std::size_t>(count), seed);
+  };
+  Operand<bf16> x(values(m * in, 1)), weight(values(out * in, 2)), residual(values(m * out, 3)),
+      dy(values(m * out, 4)), y(missing_values<bf16>(dy.size())), dx(missing_values<bf16>(x.size()));
+  Operand<float> bias(normal_values<float>(out, 5)), dweight(normal_values<float>(weight.size(), 6));
+  const auto check_one = [](auto params, auto& result, double limit) {
+    launch(Reference{}, params(on_host));
+    Executor::instance().sum = {};
+    simt::kernels::run(params(on_device));
+    CHECK(Executor::instance().sum.matrix_instructions > 0);
+    CHECK(error_of(result) < limit);
+  };
+  check_one(
+      [&](auto address) {
+        return LinearForward<bf16>{
+            address(x), address(weight), nullptr, address(bias), address(residual), 0.5f, address(y), m, in,
+            out};
+      },
+      y, tolerance);
+  check_one(
+      [&](auto address) {
+        return LinearBackwardData<bf16>{address(dy), address(weight), nullptr, address(dx), m, in, out};
+      },
+      dx, tolerance);
+  check_one(
+      [&](auto address) {
+        return LinearBackwardWeight<bf16>{address(x), address(dy), address(dweight), m, in, out};
+      },
+      dweight, gradient_tolerance);
+}
