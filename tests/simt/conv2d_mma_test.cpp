@@ -138,6 +138,26 @@ TEST_CASE("tensor cores leave moments of what they write") {
   CHECK_FALSE(simt::kernels::gives_moments(geometry({1, 8, 8, 4, 0}, 8, 1, no_padding)));
 }
 
+TEST_CASE("an infinity reaches only the pixels that read it, past no end of the depth") {
+  for (const TileOf& tile : {large, flat, small}) {
+    Problem<bf16> p{.g = geometry({1, 2, 2, 8, 0}, 8, 1, no_padding), .present = none};
+    const auto make_last_infinite = [](const Operand<bf16>& operand) {
+      std::vector<bf16> values = operand.device_values();
+      values.back() = bf16(INFINITY);
+      CudaSim{}.upload(operand.device(), values.data(), values.size() * sizeof(bf16));
+    };
+    make_last_infinite(p.x);
+    make_last_infinite(p.dy);
+    simt::kernels::run_with(tile.name, p.forward(on_device));
+    simt::kernels::run_with(tile.name, p.backward_data(on_device));
+    const std::vector<bf16> y = p.y.device_values(), dx = p.dx.device_values();
+    for (std::size_t i = 0; i < y.size(); ++i) {
+      CHECK(std::isfinite(static_cast<float>(y[i])) == (i < y.size() - 8));
+      CHECK(std::isfinite(static_cast<float>(dx[i])) == (i < dx.size() - 8));
+    }
+  }
+}
+
 TEST_CASE("tensor cores give the same bits under every schedule") {
   // Several phases, two tensors and classes; more slices than stages, parts, and moments.
   Problem<bf16> p{.g = geometry({1, 3, 3, 8, 8}, 16, 3, {.stride = 2, .pad_begin = 0, .upsample = 2}),

@@ -29,7 +29,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[3]
 KERNELS = ROOT / "kernels" / "ddpm" / "kernels"
 EQUIVALENT = pathlib.Path(__file__).with_name("equivalent.txt")
 LEAST_CAUGHT = 0.97
-FLAVOURS = ("sim", "race", "asan")  # the quickest first
+FLAVOURS = ("sim", "race", "asan")
 
 # kind, what is found, what takes its place. clang-format puts spaces around operators and none around the brackets
 # of templates. 4 is the vector of a quad.
@@ -226,10 +226,10 @@ class Judge:
             program.seconds = time.monotonic() - start
 
     def programs_of(self, mutant):
-        """Those named after the file first, then those that include the least."""
+        """Those named after the file first, then those that include the least; of each test, the plain one first."""
         stem = pathlib.Path(mutant.file).stem
         having = [program for program in self.programs if mutant.file in program.files]
-        return sorted(having, key=lambda p: (stem not in p.test, len(p.files), p.test, FLAVOURS.index(p.flavour)))
+        return sorted(having, key=lambda p: (stem not in p.test, len(p.files), p.test, p.flavour != "sim", p.seconds))
 
     def verdict(self, mutant):
         """The name of the program that caught it, "survived", "refused" or "no effect"."""
