@@ -2,7 +2,7 @@
 // A whole U-Net on CudaSim: training and sampling by kernels alone, against Cpu.
 #include <ddpm/ddpm.cuh>
 
-#include "sim_test.hpp"
+#include "op_test.hpp"
 
 using namespace ddpm;
 using namespace ddpm::simt;
@@ -28,9 +28,9 @@ UNetConfig tiny() {
 constexpr int batch = 3;
 
 // Weights of a network that has trained for a while: those that start at zero would hide what they multiply.
-template <class D>
-UNet<float, D> trained_net(const D& device) {
-  UNet<float, D> net(device, tiny(), Rng{5});
+template <class T = float, class D>
+UNet<T, D> trained_net(const D& device, const UNetConfig& config = tiny()) {
+  UNet<T, D> net(device, config, Rng{5});
   const auto values = net.parameters().values();
   const Tensor<float, D> noise(device, values.shape());
   fill_normal(RandomPosition{9, 0, 0, RandomStream::parameter_init},
@@ -70,6 +70,12 @@ Run train(const D& device, int steps) {
   return run;
 }
 
+float largest(const std::vector<float>& values) {
+  float most = 0;
+  for (const float value : values) most = std::max(most, std::abs(value));
+  return most;
+}
+
 double largest_difference(const std::vector<float>& a, const std::vector<float>& b) {
   REQUIRE(a.size() == b.size());
   double largest = 0;
@@ -107,6 +113,39 @@ TEST_CASE("ten steps of sampling by kernels are those of Cpu") {
         1e-4);
   CHECK(largest_difference(sample(CudaSim{}, Ddim{.steps = 10, .eta = 0.5}),
                            sample(Cpu{}, Ddim{.steps = 10, .eta = 0.5})) < 1e-4);
+}
+
+// Output and gradients of a model of bf16 whose convolutions run on tensor cores and leave moments.
+template <class T, class D>
+std::vector<float> pass(const D& device) {
+  UNetConfig config = tiny();
+  config.block_out_channels = {16, 32};
+  config.attention_head_dim = 16;
+  config.dropout = 0;
+  auto net = trained_net<T>(device, config);
+  net.parameters().enable_gradients();
+  const auto normal = normal_values<float>(batch * 8 * 8 * 3, 1);
+  const Tensor<T, D> x(device, {batch, 8, 8, 3}, std::vector<T>(normal.begin(), normal.end()));
+  const Tensor<std::int32_t, D> t(device, {batch}, std::vector<std::int32_t>{3, 400, 999});
+  const auto labels = Tensor<std::int32_t, D>::zeros(device, {batch});
+  typename UNet<T, D>::Cache cache;
+  cache.labels = labels;
+  const Tensor<T, D> y = net.forward(x, t, cache);
+  net.backward(y, cache);
+  const auto output = y.to_host();
+  std::vector<float> all(output.begin(), output.end());
+  const auto gradients = net.parameters().gradients().to_host();
+  const float scale = largest(all) / largest(gradients);
+  for (const float gradient : gradients) all.push_back(scale * gradient);
+  return all;
+}
+
+TEST_CASE("a U-Net of bf16 by kernels is that of float but for the rounding") {
+  REQUIRE(conv2d_gives_moments<bf16>(CudaSim{}, {1, 8, 8, 16, 0, 16, 3, 1, 1, 1, 1, 8, 8}));
+  const auto expected = pass<float>(Cpu{}), stored = pass<bf16>(Cpu{}), found = pass<bf16>(CudaSim{});
+  const double scale = largest(expected);
+  CHECK(largest_difference(found, expected) < 0.02 * scale);
+  CHECK(largest_difference(stored, expected) < 0.02 * scale);
 }
 
 TEST_CASE("a step allocates nothing after the first two") {

@@ -21,15 +21,6 @@ struct ChannelMoments {
   Real deviation;  // sum of the squared deviations from mean
 };
 
-// The moments of `a` pixels and of `b` others as one set (Chan, Golub, LeVeque 1979).
-template <class Real>
-DDPM_HOST_DEVICE ChannelMoments<Real> merged(const ChannelMoments<Real>& of_a, Real a,
-                                             const ChannelMoments<Real>& of_b, Real b) {
-  const Real difference = of_b.mean - of_a.mean, share = b / (a + b);
-  return {of_a.mean + difference * share,
-          of_a.deviation + of_b.deviation + difference * difference * a * share};
-}
-
 // For backends of the host: moments of y [N, HW, C].
 template <class T>
 void channel_moments(const T* y, int n, int hw, int c, ChannelMoments<Accumulator<T>>* moments) {
