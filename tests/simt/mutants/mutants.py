@@ -24,7 +24,6 @@ import shlex
 import subprocess
 import sys
 import tempfile
-import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 KERNELS = ROOT / "kernels" / "ddpm" / "kernels"
@@ -97,7 +96,7 @@ class Program:
     files: set  # of KERNELS that it includes
     link: list = None  # the command, with OBJECT and PROGRAM in it
     link_folder: pathlib.Path = None
-    seconds: float = 0  # that its tests take
+    seconds: float = 0  # of processor time that its tests take
 
     @property
     def name(self):
@@ -200,14 +199,17 @@ class Judge:
         text = without_columns(assembly.read_text())
         return item, hashlib.sha256(text.encode()).hexdigest()
 
-    def passes(self, program, item, folder):
+    def test(self, program, item, folder):
+        """Whether its tests pass, and the seconds of processor time that they took, at most 5 times the usual."""
         path = folder / program.name
         names = {"OBJECT": str(item), "PROGRAM": str(path)}
         must([names.get(word, word) for word in program.link], program.link_folder)
-        limit = math.ceil(5 * program.seconds + 5)  # of processor time, which other work does not lengthen
-        passed = run(["prlimit", f"--cpu={limit}", *self.launcher, str(path), "--abort"], folder).returncode == 0
+        limit = ["prlimit", f"--cpu={math.ceil(5 * program.seconds + 5)}"]
+        process = subprocess.Popen([*limit, *self.launcher, str(path), "--abort"], cwd=folder,
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
         path.unlink()
-        return passed
+        return status == 0, usage.ru_utime + usage.ru_stime
 
     def check_unchanged(self, program):
         with tempfile.TemporaryDirectory(dir=self.work) as name:
@@ -217,11 +219,10 @@ class Judge:
             if compiled is None:
                 sys.exit(f"mutants: the unchanged kernels of {program.name} do not compile")
             self.machine_code[program.name] = compiled[1]
-            start = time.monotonic()
             program.seconds = 600  # until it is known
-            if not self.passes(program, compiled[0], folder):
+            passes, program.seconds = self.test(program, compiled[0], folder)
+            if not passes:
                 sys.exit(f"mutants: {program.name} fails with the unchanged kernels")
-            program.seconds = time.monotonic() - start
 
     def programs_of(self, mutant):
         """Those named after the file first, then those that include the least; of each test, the plain one first."""
@@ -246,7 +247,7 @@ class Judge:
                 if program.flavour == "sim" and compiled[1] == self.machine_code[program.name]:
                     unaffected.add(program.test)
                     continue
-                if not self.passes(program, compiled[0], folder):
+                if not self.test(program, compiled[0], folder)[0]:
                     return program.name
                 verdict = "survived"
             return verdict

@@ -23,7 +23,7 @@ inline std::string tick_label(double value) {
   else if (size >= 1e6 && size < 1e9)
     std::snprintf(text, longest, "%gM", value / 1e6);
   else
-    std::snprintf(text, longest, "%.4g", value);
+    std::snprintf(text, longest, "%.5g", value);
   return text;
 }
 
