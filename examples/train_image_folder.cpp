@@ -15,7 +15,7 @@ struct Options {
   std::filesystem::path data, held_out;
   io::ImageFolderOptions images = {.size = 32};
   std::vector<int> channels = {128, 256, 256, 256};
-  bool labels = false, flip = false, recompute = false, roll_back = false;
+  bool labels = false, flip = false, recompute = false, roll_back = false, skip_bad = false;
   double dropout = 0;
   int batch = 32;
   std::uint64_t seed = 42;
@@ -30,6 +30,7 @@ void add_options(CLI::App& app, Options& o) {
   app.add_option("--image-channels", o.images.channels, "3: colour, 1: gray");
   app.add_option("--channels", o.channels, "of each level of the U-Net, multiples of 32")->delimiter(',');
   app.add_option("--dropout", o.dropout, "probability");
+  app.add_flag("--skip-bad", o.skip_bad, "name files that cannot be read, and go on without them");
   app.add_flag("--labels", o.labels, "train a class-conditional model");
   app.add_flag("--flip", o.flip, "mirror a random half of the images");
   app.add_option("--batch", o.batch, "images at a time");
@@ -73,6 +74,7 @@ int run(const Options& o) {
   const Cpu device;
   const Rng rng{o.seed};
   io::ImageFolder folder = io::image_folder(o.data, o.images);
+  for (const std::string& reason : folder.skipped) std::fprintf(stderr, "left out: %s\n", reason.c_str());
   const int classes = o.labels ? static_cast<int>(folder.classes.size()) : 0;
   Loader loader{
       std::move(folder.images), device, {.batch = o.batch, .classes = classes, .flip = o.flip}, rng};
@@ -99,6 +101,7 @@ int main(int argc, char** argv) try {
   app.option_defaults()->always_capture_default();
   add_options(app, options);
   CLI11_PARSE(app, argc, argv);
+  if (options.skip_bad) options.images.on_bad = io::OnBad::skip;
   if (options.roll_back) options.run.on_non_finite = io::OnNonFinite::roll_back;
   return run(options);
 } catch (const std::exception& error) {
