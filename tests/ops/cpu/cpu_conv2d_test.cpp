@@ -198,6 +198,14 @@ TEST_CASE("cpu conv2d: the layers of a U-Net", "[conv2d][cpu]") {
   check_all_isas({2, 14, 14, 64, 32, 32, 1, {1, 0, 0}});
 }
 
+// More rows and columns than a task takes; in whole tiles and not; summed in one slice and in several.
+TEST_CASE("cpu conv2d: groups of a weight gradient", "[conv2d][cpu]") {
+  check_all_isas({2, 8, 8, 80, 0, 112, 3});
+  check_all_isas({13, 8, 8, 40, 30, 112, 3});
+  check_all_isas({2, 6, 7, 70, 0, 100, 3});
+  check_all_isas({3, 9, 8, 140, 0, 100, 1, {1, 0, 0}});
+}
+
 TEST_CASE("cpu conv2d: long sums", "[conv2d][cpu]") {
   check_all_isas({1, 4, 4, 512, 0, 24, 3});  // forward and weight of 4608 terms
   check_all_isas({1, 4, 4, 24, 0, 512, 3});  // backward data
@@ -249,8 +257,8 @@ TEST_CASE("cpu conv2d: no pixels", "[conv2d][cpu]") {
 TEST_CASE("cpu conv2d: the number of threads changes no bit", "[conv2d][cpu]") {
   const int threads_before = ThreadPool::instance().threads();
   for (const Case& k :
-       {Case{4, 14, 14, 32, 0, 48, 3}, Case{3, 7, 7, 40, 24, 33, 3}, Case{2, 9, 9, 1, 0, 32, 3},
-        Case{2, 9, 9, 32, 0, 1, 3}, Case{2, 14, 14, 16, 0, 16, 3, {2, 1, 1}},
+       {Case{4, 14, 14, 32, 0, 48, 3}, Case{13, 8, 8, 40, 30, 112, 3}, Case{3, 7, 7, 40, 24, 33, 3},
+        Case{2, 9, 9, 1, 0, 32, 3}, Case{2, 9, 9, 32, 0, 1, 3}, Case{2, 14, 14, 16, 0, 16, 3, {2, 1, 1}},
         Case{2, 7, 7, 16, 0, 16, 3, {1, 1, 1, 2}}, Case{16, 1, 1, 96, 0, 128, 1, {1, 0, 0}}})
     for (const Mode& mode : modes) {
       const Conv2dGeometry g = geometry(k);

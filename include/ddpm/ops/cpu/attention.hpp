@@ -192,8 +192,8 @@ inline std::size_t whole_vectors_room(int rows, int columns) {
 // to [dim, attention_block] = factor * the block's rows of `from`, transposed; zero where there is no query.
 inline void transpose_queries(const MatrixView& from, const QueryBlock& block, int dim, float factor,
                               float* to) {
-  run_leaf<TransposeLeaf>(TransposeLeaf{from.data + block.first * from.stride, from.stride, to,
-                                        attention_block, block.count, dim, factor});
+  run_leaf<TransposeLeaf<false>>(TransposeLeaf<false>{from.data + block.first * from.stride, from.stride, to,
+                                                      attention_block, block.count, dim, factor});
   if (block.padded == block.count) return;
   for (int d = 0; d < dim; ++d)
     std::fill(to + d * attention_block + block.count, to + d * attention_block + block.padded, 0.0f);

@@ -199,8 +199,8 @@ inline void panel_product(const PanelProduct& p, int panel) {
     run_leaf<PanelProductLeaf<false>>(p);
 }
 
-// sum[t][i][j] += sum over pixels of a[pixel][i] * b[pixel + tap t][j], with i < height, j < panel. Pixels
-// come in `images` of `lines` of `line_length`.
+// sum[t][i][j] = (or, unless is_first, +=) the sum over pixels of a[pixel][i] * b[pixel + tap t][j], with
+// i < height, j < panel. Pixels come in `images` of `lines` of `line_length`.
 struct OuterProduct {
   const float* a;  // pixel i at i * a_step
   std::ptrdiff_t a_step;
@@ -212,37 +212,44 @@ struct OuterProduct {
   int taps;
   int height;  // one of TileHeights
   float* sum;  // [taps, height, panel]
+  bool is_first;
 };
 
 template <class V, bool wide>
 struct OuterTile {
   using Vector = typename V::type;
 
+  [[gnu::always_inline]] static void put(const OuterProduct& p, float* to, const Vector& sum) {
+    if (p.is_first)
+      vector_at<V>(to).value = sum;
+    else
+      vector_at<V>(to).value += sum;
+  }
+
   template <int... I>
   [[gnu::always_inline]] static void run(const OuterProduct& p, std::integer_sequence<int, I...>) {
     constexpr int height = sizeof...(I), panel = wide ? 2 * V::width : V::width;
     for (int tap = 0; tap < p.taps; ++tap) {
-      float* sum = p.sum + tap * height * panel;
-      Vector sum0[height] = {vector_at<V>(sum + I * panel).value...};
-      Vector sum1[height];
-      if constexpr (wide) ((sum1[I] = vector_at<V>(sum + I * panel + V::width).value), ...);
+      float* to = p.sum + tap * height * panel;
+      (__builtin_prefetch(to + I * panel, 1), ...);
+      if constexpr (wide) (__builtin_prefetch(to + I * panel + V::width, 1), ...);
+      Vector sum0[height] = {}, sum1[height] = {};
       const float* a = p.a;
-      for (int line = 0; line < p.images * p.lines; ++line) {
-        const int image = line / p.lines;
-        const float* b =
-            p.b + p.tap_offset[tap] + image * p.image_stride + (line - image * p.lines) * p.line_stride;
-        for (int k = 0; k < p.line_length; ++k, a += p.a_step, b += p.step) {
-          const Vector b0 = vector_at<V>(b).value;
-          if constexpr (wide) {
-            const Vector b1 = vector_at<V>(b + V::width).value;
-            ((sum0[I] += a[I] * b0, sum1[I] += a[I] * b1), ...);
-          } else {
-            ((sum0[I] += a[I] * b0), ...);
+      for (int image = 0; image < p.images; ++image)
+        for (int line = 0; line < p.lines; ++line) {
+          const float* b = p.b + p.tap_offset[tap] + image * p.image_stride + line * p.line_stride;
+          for (int k = 0; k < p.line_length; ++k, a += p.a_step, b += p.step) {
+            const Vector b0 = vector_at<V>(b).value;
+            if constexpr (wide) {
+              const Vector b1 = vector_at<V>(b + V::width).value;
+              ((sum0[I] += a[I] * b0, sum1[I] += a[I] * b1), ...);
+            } else {
+              ((sum0[I] += a[I] * b0), ...);
+            }
           }
         }
-      }
-      ((vector_at<V>(sum + I * panel).value = sum0[I]), ...);
-      if constexpr (wide) ((vector_at<V>(sum + I * panel + V::width).value = sum1[I]), ...);
+      (put(p, to + I * panel, sum0[I]), ...);
+      if constexpr (wide) (put(p, to + I * panel + V::width, sum1[I]), ...);
     }
   }
 };

@@ -8,9 +8,12 @@
 #include <cstdint>
 
 #include <ddpm/core/parallel.hpp>
+#include <ddpm/core/tensor.hpp>
 #include <ddpm/ops/cpu/gemm.hpp>
 #include <ddpm/ops/cpu/image_window.hpp>
 #include <ddpm/ops/cpu/isa.hpp>
+#include <ddpm/ops/cpu/tasks.hpp>
+#include <ddpm/ops/cpu/tile_product.hpp>
 
 namespace ddpm::detail::cpu {
 
@@ -32,25 +35,16 @@ struct SliceSum {
   }
 };
 
-// to[i] += from[i]
-struct Accumulation {
-  const float* from;
-  float* to;
-  int count;
-
-  template <class V>
-  [[gnu::always_inline]] static void run(const Accumulation& p) {
-    int i = 0;
-    for (; i + V::width <= p.count; i += V::width)
-      vector_at<V>(p.to + i).value += vector_at<V>(p.from + i).value;
-    for (; i < p.count; ++i) p.to[i] += p.from[i];
-  }
-};
-
-// Where a row, tap and column of the summed matrices belongs in dweight.
+// Where a row, tap and column of the summed matrices belongs in dweight; rows or columns follow each other.
 struct GradientTarget {
   float* dweight;
   std::int64_t row_stride, tap_stride, column_stride;
+};
+
+// Rows and columns of the gradient per task: what is copied or transformed is used by as many. Rows are multiples of
+// the height of every register tile and the width of every vector.
+struct GradientGroup {
+  int rows, columns;
 };
 
 // `matrices` matrices [rows, columns], for instance one per tap. A cell holds the same register tile of all:
@@ -60,15 +54,15 @@ struct GradientCells {
   int blocks, panels;            // register tiles along the rows and the columns
   int block_group, panel_group;  // computed by one task
 
-  static GradientCells of(int rows, int columns, int matrices, int group) {
+  static GradientCells of(int rows, int columns, int matrices, const GradientGroup& group) {
     const int blocks = ceil_div(rows, tile_rows()), panels = ceil_div(columns, panel_width());
     return {rows,
             columns,
             matrices,
             blocks,
             panels,
-            std::min(blocks, ceil_div(group, tile_rows())),
-            std::min(panels, ceil_div(group, panel_width()))};
+            std::min(blocks, ceil_div(group.rows, tile_rows())),
+            std::min(panels, ceil_div(group.columns, panel_width()))};
   }
 
   struct Group {
@@ -91,9 +85,24 @@ struct GradientCells {
     return columns - panel * panel_width() > vector_width() ? panel_width() : vector_width();
   }
 
-  void zero(const Group& group, float* slice) const {
-    for (int block = group.block; block < group.block_end; ++block)
-      fill_zero(slice + cell(block, group.panel), (group.panel_end - group.panel) * cell_size());
+  // Calls sum(slice, group, sums of the slice) for all of them, then add(block, panel, sums of all slices) for
+  // every cell: at once where its sums are complete, and still in the cache.
+  template <class Sum, class Add>
+  void run(int slices, double pixels, Sum&& sum, Add&& add) const {
+    const Tensor<float, Cpu> room(Cpu{}, {slices, slice_size()});
+    float* sums = room.data();
+    run_tasks(std::int64_t{slices} * groups(), sum_operations(pixels), [&](std::int64_t task) {
+      const auto slice = static_cast<int>(task / groups());
+      const Group part = group(static_cast<int>(task % groups()));
+      sum(slice, part, sums + slice * slice_size());
+      if (slices > 1) return;
+      for (int block = part.block; block < part.block_end; ++block)
+        for (int panel = part.panel; panel < part.panel_end; ++panel) add(block, panel, sums);
+    });
+    if (slices == 1) return;
+    run_tasks(std::int64_t{blocks} * panels, total_operations(slices), [&](std::int64_t index) {
+      add(static_cast<int>(index / panels), static_cast<int>(index % panels), sums);
+    });
   }
 
   // Operations, for run_tasks: of a sum over `pixels` (or tiles), and of adding up the slices.
@@ -101,7 +110,8 @@ struct GradientCells {
   double total_operations(int slices) const { return 10.0 * slices * matrices * rows * columns; }
 
   // One cell summed over the slices.
-  float* total(int block, int panel, const float* sums, int slices) const {
+  const float* total(int block, int panel, const float* sums, int slices) const {
+    if (slices == 1) return sums + cell(block, panel);
     struct TotalTag;
     float* to = thread_scratch<TotalTag>(static_cast<std::size_t>(cell_size()));
     run_leaf<SliceSum>(SliceSum{sums + cell(block, panel), slice_size(), slices, to,
@@ -114,16 +124,16 @@ struct GradientCells {
     const int high = height(block), wide = width(panel);
     const int first_row = block * tile_rows(), first_column = panel * panel_width();
     const int row_count = std::min(high, rows - first_row), count = std::min(wide, columns - first_column);
-    for (int i = 0; i < row_count; ++i)
-      for (int tap = 0; tap < taps; ++tap) {
-        float* to = target.dweight + (first_row + i) * target.row_stride + tap * target.tap_stride +
-                    first_column * target.column_stride;
-        const float* from = total + (tap * high + i) * wide;
-        if (target.column_stride == 1)
-          run_leaf<Accumulation>(Accumulation{from, to, count});
-        else
-          for (int j = 0; j < count; ++j) to[j * target.column_stride] += from[j];
-      }
+    for (int tap = 0; tap < taps; ++tap) {
+      const float* from = total + tap * high * wide;
+      float* to = target.dweight + first_row * target.row_stride + tap * target.tap_stride +
+                  first_column * target.column_stride;
+      if (target.column_stride == 1)
+        run_leaf<MatrixLeaf<true>>(MatrixLeaf<true>{from, wide, to, target.row_stride, row_count, count});
+      else
+        run_leaf<TransposeLeaf<true>>(
+            TransposeLeaf<true>{from, wide, to, target.column_stride, row_count, count});
+    }
   }
 };
 

@@ -10,6 +10,7 @@
 #include <ddpm/ops/cpu/image_window.hpp>
 #include <ddpm/ops/cpu/isa.hpp>
 #include <ddpm/ops/cpu/tasks.hpp>
+#include <ddpm/ops/cpu/tile_product.hpp>
 
 namespace ddpm::detail::cpu {
 
@@ -19,10 +20,11 @@ constexpr int dot_columns = 4;
 
 // Output channels [first, first + columns) of one output tensor.
 struct Panel {
+  int index;
   int tensor, first, columns;
   bool dot;
-  int width;            // columns stored
-  std::int64_t offset;  // of its weights within the phase, in units of one column
+  int width;   // columns stored
+  int offset;  // of its weights within the phase, in units of one column
 };
 
 struct PackedWeights {
@@ -50,8 +52,8 @@ struct PackedWeights {
     const int outputs = correlation.outputs(tensor);
     const int width = std::min(panel_width(), columns_of(outputs) - first);
     const int before = tensor == 0 ? 0 : columns_of(correlation.outputs(0));
-    return {tensor, first,         std::min(outputs - first, panel_width()), uses_dot(outputs),
-            width,  before + first};
+    return {index, tensor,        first, std::min(outputs - first, panel_width()), uses_dot(outputs),
+            width, before + first};
   }
 
   // Length of the sum of one output of a phase.
@@ -69,46 +71,52 @@ struct PackedWeights {
     for (int phase = 0; phase < correlation.phases(); to += phase_size(phase++))
       run_tasks(panels(), pack_operations(phase), [&](std::int64_t index) {
         const Panel p = panel(static_cast<int>(index));
-        float* panel_weights = to + p.offset * sum_length(phase);
-        pack_panel(weight, phase, p, panel_weights);
+        pack_panel(weight, phase, p, {0, correlation.inputs(), depth()}, to + p.offset * sum_length(phase));
       });
   }
 
-  // Moving a weight takes as long as some ten multiplications.
-  double pack_operations(int phase) const { return 10.0 * static_cast<double>(phase_size(phase)); }
+  // Moving a weight takes as long as some four multiplications.
+  double pack_operations(int phase) const { return 4.0 * static_cast<double>(phase_size(phase)); }
 
-  void pack_panel(const float* weight, int phase, const Panel& p, float* to) const {
-    fill_zero(to, p.width * sum_length(phase));
+  // The weights of some input channels in one panel: [tap row][tap column][inputs.depth][panel's columns].
+  void pack_panel(const float* weight, int phase, const Panel& p, const Channels& inputs, float* to) const {
     const Axis rows = correlation.rows(), columns = correlation.columns();
     const int row_class = phase / columns.phases(), column_class = phase % columns.phases();
     const AxisPhase row = rows.at(row_class), column = columns.at(column_class);
+    const std::int64_t tap_size = std::int64_t{inputs.depth} * p.width;
+    fill_zero(to, row.taps * column.taps * tap_size);
     const int kernel = correlation.shape.kernel, folds = rows.folds();
+    const int sum_length = row.taps * column.taps * inputs.depth;
     for (int r = 0; r < kernel * folds; ++r)
       for (int s = 0; s < kernel * folds; ++s) {
         const int y = rows.source(row_class, r / folds, r % folds);
         const int x = columns.source(column_class, s / folds, s % folds);
         if (y == Axis::none || x == Axis::none) continue;
         const int at = (y - row.source_first) * column.taps + (x - column.source_first);
-        add_tap(weight, r / folds * kernel + s / folds, p, TapPlace{at, sum_length(phase), to});
+        const int tap = r / folds * kernel + s / folds;
+        if (p.dot)
+          add_tap(weight, tap, p, inputs, {to + at * std::int64_t{inputs.depth}, sum_length});
+        else
+          add_tap(weight, tap, p, inputs, {to + at * tap_size, p.width});
       }
   }
 
  private:
-  struct TapPlace {
-    int tap;  // where its weights are added
-    std::int64_t sum_length;
-    float* panel_weights;
+  struct Place {
+    float* data;
+    int stride;  // from an output to the next for dot products, else from an input to the next
   };
-  void add_tap(const float* weight, int tap, const Panel& p, const TapPlace& place) const {
+  // Either the outputs or the inputs of a tap follow each other in memory, in `weight` as in `to`.
+  void add_tap(const float* weight, int tap, const Panel& p, const Channels& inputs, const Place& to) const {
     const int output = p.first + (p.tensor == 0 ? 0 : correlation.outputs(0));
-    const std::int64_t column_stride = p.dot ? place.sum_length : 1, input_stride = p.dot ? 1 : p.width;
-    float* to = place.panel_weights + place.tap * std::int64_t{depth()} * input_stride;
-    const std::int64_t from = correlation.weight_index(tap, output, 0);
-    const std::int64_t next_input = correlation.weight_index(tap, output, 1) - from;
-    const std::int64_t next_output = correlation.weight_index(tap, output + 1, 0) - from;
-    for (int i = 0; i < correlation.inputs(); ++i)
-      for (int j = 0; j < p.columns; ++j)
-        to[i * input_stride + j * column_stride] += weight[from + i * next_input + j * next_output];
+    const float* from = weight + correlation.weight_index(tap, output, inputs.first);
+    const bool by_output = correlation.forward();  // the rows of `from`
+    const std::ptrdiff_t stride = std::ptrdiff_t{correlation.shape.taps()} * correlation.shape.channels();
+    const int rows = by_output ? p.columns : inputs.count, columns = by_output ? inputs.count : p.columns;
+    if (by_output == p.dot)
+      run_leaf<MatrixLeaf<true>>(MatrixLeaf<true>{from, stride, to.data, to.stride, rows, columns});
+    else
+      run_leaf<TransposeLeaf<true>>(TransposeLeaf<true>{from, stride, to.data, to.stride, rows, columns});
   }
 };
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The matrix products of attention: small, of operands that lie in memory as they are.
+// The matrix products of attention, small, of operands that lie in memory as they are; and matrices copied, added up
+// and transposed.
 //
 // C[rows, columns] = A B with A[i, k] = a[i * row_step + k * depth_step], broadcast, and rows of B and C
 // contiguous. A register tile is some rows by up to three vectors, unrolled by templates so that no sum
@@ -7,6 +8,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <utility>
 
 #include <ddpm/ops/cpu/simd.hpp>
@@ -141,14 +143,51 @@ template <class V>
   }
 }
 
-// to[j * to_stride + i] = factor * from[i * from_stride + j]
+// to[i * to_stride + j] = from[i * from_stride + j], or added to what is there.
+template <bool Added>
+struct MatrixLeaf {
+  const float* from;  // [rows, columns]
+  std::ptrdiff_t from_stride;
+  float* to;
+  std::ptrdiff_t to_stride;
+  int rows, columns;
+
+  template <class V>
+  [[gnu::always_inline]] static void run(const MatrixLeaf& p) {
+    for (int i = 0; i < p.rows; ++i) {
+      const Row row{p.from + i * p.from_stride, p.to + i * p.to_stride};
+      sweep<V>(row, p.columns);
+    }
+  }
+
+ private:
+  struct Row {
+    const float* from;
+    float* to;
+
+    template <class V, class Lanes>
+    [[gnu::always_inline]] void step(std::int64_t j, const Lanes& lanes) const {
+      Floats<V> v;
+      lanes.load(v, from + j);
+      if constexpr (Added) {
+        Floats<V> old;
+        lanes.load(old, to + j);
+        v += old;
+      }
+      lanes.store(to + j, v);
+    }
+  };
+};
+
+// to[j * to_stride + i] = factor * from[i * from_stride + j], or added to what is there.
+template <bool Added>
 struct TransposeLeaf {
   const float* from;  // [rows, columns]
   std::ptrdiff_t from_stride;
   float* to;  // [columns, rows]
   std::ptrdiff_t to_stride;
   int rows, columns;
-  float factor;
+  float factor = 1;
 
   template <class V>
   [[gnu::always_inline]] static void run(const TransposeLeaf& p) {
@@ -165,7 +204,18 @@ struct TransposeLeaf {
 
  private:
   [[gnu::always_inline]] static void single(const TransposeLeaf& p, int i, int j) {
-    p.to[j * p.to_stride + i] = p.factor * p.from[i * p.from_stride + j];
+    const float value = p.factor * p.from[i * p.from_stride + j];
+    float& to = p.to[j * p.to_stride + i];
+    to = Added ? to + value : value;
+  }
+  [[gnu::always_inline]] static void put(float* to, const Floats<Vector4>& v, float factor) {
+    Floats<Vector4> out = v * factor;
+    if constexpr (Added) {
+      Floats<Vector4> old;
+      load(old, to);
+      out += old;
+    }
+    store(to, out);
   }
   [[gnu::always_inline]] static void square(const TransposeLeaf& p, int i, int j) {
     using F = Floats<Vector4>;
@@ -175,19 +225,15 @@ struct TransposeLeaf {
     load(b, from + p.from_stride);
     load(c, from + 2 * p.from_stride);
     load(d, from + 3 * p.from_stride);
-    const F ab_low = __builtin_shufflevector(a, b, 0, 4, 1, 5) * p.factor;
-    const F ab_high = __builtin_shufflevector(a, b, 2, 6, 3, 7) * p.factor;
-    const F cd_low = __builtin_shufflevector(c, d, 0, 4, 1, 5) * p.factor;
-    const F cd_high = __builtin_shufflevector(c, d, 2, 6, 3, 7) * p.factor;
+    const F ab_low = __builtin_shufflevector(a, b, 0, 4, 1, 5);
+    const F ab_high = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+    const F cd_low = __builtin_shufflevector(c, d, 0, 4, 1, 5);
+    const F cd_high = __builtin_shufflevector(c, d, 2, 6, 3, 7);
     float* to = p.to + j * p.to_stride + i;
-    a = __builtin_shufflevector(ab_low, cd_low, 0, 1, 4, 5);
-    b = __builtin_shufflevector(ab_low, cd_low, 2, 3, 6, 7);
-    c = __builtin_shufflevector(ab_high, cd_high, 0, 1, 4, 5);
-    d = __builtin_shufflevector(ab_high, cd_high, 2, 3, 6, 7);
-    store(to, a);
-    store(to + p.to_stride, b);
-    store(to + 2 * p.to_stride, c);
-    store(to + 3 * p.to_stride, d);
+    put(to, __builtin_shufflevector(ab_low, cd_low, 0, 1, 4, 5), p.factor);
+    put(to + p.to_stride, __builtin_shufflevector(ab_low, cd_low, 2, 3, 6, 7), p.factor);
+    put(to + 2 * p.to_stride, __builtin_shufflevector(ab_high, cd_high, 0, 1, 4, 5), p.factor);
+    put(to + 3 * p.to_stride, __builtin_shufflevector(ab_high, cd_high, 2, 3, 6, 7), p.factor);
   }
 };
 

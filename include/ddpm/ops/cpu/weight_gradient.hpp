@@ -12,12 +12,10 @@
 #include <cstdint>
 
 #include <ddpm/core/parallel.hpp>
-#include <ddpm/core/tensor.hpp>
 #include <ddpm/ops/conv2d.hpp>
 #include <ddpm/ops/cpu/gemm.hpp>
 #include <ddpm/ops/cpu/gradient_cells.hpp>
 #include <ddpm/ops/cpu/image_window.hpp>
-#include <ddpm/ops/cpu/tasks.hpp>
 
 namespace ddpm::detail::cpu {
 
@@ -49,7 +47,7 @@ struct ColumnCopy {
 struct WeightGradientTuning {
   int pixels = 320;  // per chunk: the sums' way to the cache and back is paid by as many
   int tasks = 16;    // wanted
-  int group = 128;   // rows and columns of the gradient per task: what is copied is used by as many
+  GradientGroup group{48, 64}, group_of_1x1{96, 128};
 };
 constexpr WeightGradientTuning weight_gradient_tuning;
 
@@ -59,8 +57,9 @@ class WeightGradient {
       : shape_(shape), x_(x), dy_(dy), unrolled_(shape.channels() < vector_width() / 2) {
     constexpr WeightGradientTuning t = weight_gradient_tuning;
     const int taps = shape.taps(), channels = shape.channels();
-    cells_ = unrolled_ ? GradientCells::of(taps * channels, shape.cout, 1, t.group)
-                       : GradientCells::of(shape.cout, channels, taps, t.group);
+    const GradientGroup& group = taps == 1 ? t.group_of_1x1 : t.group;
+    cells_ = unrolled_ ? GradientCells::of(taps * channels, shape.cout, 1, group)
+                       : GradientCells::of(shape.cout, channels, taps, group);
     chunk_rows_ = std::clamp(t.pixels / shape.q, 1, shape.p);
     chunk_rows_ = ceil_div(shape.p, ceil_div(shape.p, chunk_rows_));
     chunk_images_ = chunk_rows_ < shape.p ? 1 : std::clamp(t.pixels / (shape.p * shape.q), 1, shape.n);
@@ -71,23 +70,15 @@ class WeightGradient {
 
   // dweight += the gradient.
   void run(float* dweight) const {
-    const Tensor<float, Cpu> sums(Cpu{}, {slices_, cells_.slice_size()});
-    const double operations = cells_.sum_operations(static_cast<double>(shape_.pixels()));
-    run_tasks(std::int64_t{slices_} * cells_.groups(), operations, [&](std::int64_t task) {
-      const auto slice = static_cast<int>(task / cells_.groups());
-      run_task(slice, cells_.group(static_cast<int>(task % cells_.groups())),
-               sums.data() + slice * cells_.slice_size());
-    });
     const std::int64_t channels = shape_.channels(), filter = shape_.taps() * channels;
     const GradientTarget target =
         unrolled_ ? GradientTarget{dweight, 1, 0, filter} : GradientTarget{dweight, filter, channels, 1};
-    run_tasks(std::int64_t{cells_.blocks} * cells_.panels, cells_.total_operations(slices_),
-              [&](std::int64_t cell) {
-                const auto block = static_cast<int>(cell / cells_.panels),
-                           panel = static_cast<int>(cell % cells_.panels);
-                const float* total = cells_.total(block, panel, sums.data(), slices_);
-                cells_.add(block, panel, cells_.matrices, total, target);
-              });
+    cells_.run(
+        slices_, static_cast<double>(shape_.pixels()),
+        [&](int slice, const GradientCells::Group& group, float* sums) { run_task(slice, group, sums); },
+        [&](int block, int panel, const float* sums) {
+          cells_.add(block, panel, cells_.matrices, cells_.total(block, panel, sums, slices_), target);
+        });
   }
 
  private:
@@ -114,7 +105,6 @@ class WeightGradient {
   }
 
   void run_task(int slice, const GradientCells::Group& group, float* sums) const {
-    cells_.zero(group, sums);
     const auto first = static_cast<int>(std::int64_t{chunks_} * slice / slices_);
     const auto last = static_cast<int>(std::int64_t{chunks_} * (slice + 1) / slices_);
     for (int index = first; index < last; ++index) {
@@ -127,6 +117,7 @@ class WeightGradient {
           product.height = cells_.height(block);
           product.a_step = product.height;
           product.sum = sums + cells_.cell(block, panel);
+          product.is_first = index == first;
           outer_product(product, cells_.width(panel));
         }
       }

@@ -21,7 +21,10 @@
 
 namespace ddpm::detail::cpu {
 
-// Transformed weights: [panel][coefficient][input channel][panel's columns].
+// So that the streams of coefficients do not fall into the same sets of the cache.
+constexpr int coefficient_gap = 16;
+
+// Transformed weights: [panel][coefficient][input channel][panel's columns], with a gap after a coefficient.
 template <class F>
 struct WinogradWeights {
   PackedWeights weights;
@@ -34,21 +37,32 @@ struct WinogradWeights {
     return g.kernel == 3 && g.stride == 1 && g.upsample == 1 && !dot;
   }
 
-  std::int64_t column_size() const { return std::int64_t{coefficients} * weights.correlation.inputs(); }
-  std::int64_t size() const { return column_size() * weights.columns(); }
+  std::int64_t coefficient_stride(const Panel& panel) const {
+    return std::int64_t{weights.correlation.inputs()} * panel.width + coefficient_gap;
+  }
+  std::int64_t size_of(int panels, int columns) const {
+    return coefficients *
+           (std::int64_t{weights.correlation.inputs()} * columns + std::int64_t{panels} * coefficient_gap);
+  }
+  std::int64_t at(const Panel& panel) const { return size_of(panel.index, panel.offset); }
+  std::int64_t size() const { return size_of(weights.panels(), weights.columns()); }
 
+  // A few inputs at a time, so that what is between packing and transforming stays in the first cache.
   void pack(const float* weight, float* to) const {
     struct DirectTag;
+    constexpr int step = 16;
     run_tasks(weights.panels(), weights.pack_operations(0), [&](std::int64_t index) {
       const Panel panel = weights.panel(static_cast<int>(index));
       const int inputs = weights.correlation.inputs();
-      float* direct = thread_scratch<DirectTag>(static_cast<std::size_t>(9 * inputs * panel.width));
-      weights.pack_panel(weight, 0, panel, direct);
+      float* direct = thread_scratch<DirectTag>(static_cast<std::size_t>(9 * step * panel.width));
       static constexpr int no_offset[1] = {0};
-      const std::ptrdiff_t tap = std::ptrdiff_t{inputs} * panel.width;
-      run_leaf<TileTransformLeaf<typename F::Weight>>(TileTransform{direct, no_offset, 3 * tap, tap,
-                                                                    to + panel.offset * column_size(), 0, tap,
-                                                                    1, static_cast<int>(tap)});
+      for (int first = 0; first < inputs; first += step) {
+        const int count = std::min(step, inputs - first), tap = count * panel.width;
+        float* part = to + at(panel) + first * panel.width;
+        weights.pack_panel(weight, 0, panel, {first, count, count}, direct);
+        run_leaf<TileTransformLeaf<typename F::Weight>>(TileTransform{
+            direct, no_offset, std::ptrdiff_t{3} * tap, tap, part, 0, coefficient_stride(panel), 1, tap});
+      }
     });
   }
 };
@@ -86,9 +100,6 @@ struct WinogradTuning {
   int unit_floats = 100'000;  // of transformed input: with the products, most of a 1 MiB cache
 };
 constexpr WinogradTuning winograd_tuning;
-
-// So that the streams of coefficients do not fall into the same sets of the cache.
-constexpr int coefficient_gap = 16;
 
 template <class F>
 struct Winograd {
@@ -190,10 +201,11 @@ struct Winograd {
     const std::ptrdiff_t stride = std::ptrdiff_t{tables.tiles} * panel.width + coefficient_gap;
     float* products = thread_scratch<ProductTag>(
         static_cast<std::size_t>(coefficients * stride + row_table_unit * panel.width));
-    const float* b = packed + panel.offset * coefficients * inputs;
+    const WinogradWeights<F> layout{weights};
+    const float* b = packed + layout.at(panel);
     for (int k = 0; k < coefficients; ++k)
       panel_product({input.data + k * input.stride, depth(), tables.tiles, inputs,
-                     b + std::ptrdiff_t{k} * inputs * panel.width, products + k * stride},
+                     b + k * layout.coefficient_stride(panel), products + k * stride},
                     panel.width);
     const float* residual = epilogue.residual ? epilogue.residual + panel.first : nullptr;
     run_leaf<TileOutputLeaf<F>>(TileOutput{products, stride, tables.tiles, panel.width, panel.columns,

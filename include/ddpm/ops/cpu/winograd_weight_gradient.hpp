@@ -9,21 +9,19 @@
 #include <cstdint>
 
 #include <ddpm/core/parallel.hpp>
-#include <ddpm/core/tensor.hpp>
 #include <ddpm/ops/conv2d.hpp>
 #include <ddpm/ops/cpu/gemm.hpp>
 #include <ddpm/ops/cpu/gradient_cells.hpp>
 #include <ddpm/ops/cpu/image_window.hpp>
-#include <ddpm/ops/cpu/tasks.hpp>
 #include <ddpm/ops/cpu/winograd.hpp>
 #include <ddpm/ops/cpu/winograd_transforms.hpp>
 
 namespace ddpm::detail::cpu {
 
 struct WinogradGradientTuning {
-  int group = 64;             // rows and columns of the gradient per task
+  GradientGroup group{48, 64};
   int unit_floats = 130'000;  // of transformed operands: with the sums, most of a 1 MiB cache
-  int tiles = 96;             // per unit, at most
+  int tiles = 48;             // per unit, at most: those of one coefficient fit the first cache
   int tasks = 16;             // wanted, where every slice has
   int slice_tiles = 192;      // so many tiles, which pay for its sums
 };
@@ -41,7 +39,9 @@ class WinogradWeightGradient {
         cells_(
             GradientCells::of(shape.cout, shape.channels(), coefficients, winograd_gradient_tuning.group)) {
     constexpr WinogradGradientTuning t = winograd_gradient_tuning;
-    const int fit = t.unit_floats / (coefficients * (group_depth(cells_.rows) + group_depth(cells_.columns)));
+    const int depth = round_up(std::min(cells_.rows, t.group.rows), vector_width()) +
+                      round_up(std::min(cells_.columns, t.group.columns), vector_width());
+    const int fit = t.unit_floats / (coefficients * depth);
     all_ = TileUnits::of(shape.n, ceil_div(shape.p, m), ceil_div(shape.q, m), std::min(fit, t.tiles));
     const int tiles = shape.n * all_.tile_rows * all_.tile_columns;
     slices_ =
@@ -50,18 +50,11 @@ class WinogradWeightGradient {
 
   // dweight += the gradient.
   void run(float* dweight) const {
-    const Tensor<float, Cpu> sums(Cpu{}, {slices_, cells_.slice_size()});
     const double tiles = 1.0 * shape_.n * all_.tile_rows * all_.tile_columns;
-    run_tasks(std::int64_t{slices_} * cells_.groups(), cells_.sum_operations(tiles), [&](std::int64_t task) {
-      const auto slice = static_cast<int>(task / cells_.groups());
-      run_task(slice, cells_.group(static_cast<int>(task % cells_.groups())),
-               sums.data() + slice * cells_.slice_size());
-    });
-    run_tasks(std::int64_t{cells_.blocks} * cells_.panels, cells_.total_operations(slices_),
-              [&](std::int64_t cell) {
-                add_cell(static_cast<int>(cell / cells_.panels), static_cast<int>(cell % cells_.panels),
-                         sums.data(), dweight);
-              });
+    cells_.run(
+        slices_, tiles,
+        [&](int slice, const GradientCells::Group& group, float* sums) { run_task(slice, group, sums); },
+        [&](int block, int panel, const float* sums) { add_cell(block, panel, sums, dweight); });
   }
 
  private:
@@ -73,27 +66,21 @@ class WinogradWeightGradient {
 
   static constexpr int m = F::outputs, coefficients = F::inputs * F::inputs;
 
-  static int group_depth(int channels) {
-    return round_up(std::min(channels, winograd_gradient_tuning.group), vector_width());
-  }
-
-  // Transformed channels [first, first + count) of a unit: [coefficient][tile][stride].
+  // Transformed channels [first, first + count) of a unit: [coefficient][tile][depth], and a gap.
   struct Operand {
     float* data;
-    int first, count;
-    std::ptrdiff_t stride, coefficient_stride;
+    int first, count, depth;
+    std::ptrdiff_t coefficient_stride;
 
     Operand(int first_channel, int end, int tiles)
-        : data(nullptr), first(first_channel), count(end - first_channel) {
-      // An odd number of cache lines, so that the tiles do not fall into the same sets.
-      stride = (round_up(depth(), 16) / 16 | 1) * 16;
-      coefficient_stride = tiles * stride;
-    }
-    int depth() const { return round_up(count, vector_width()); }
+        : data(nullptr),
+          first(first_channel),
+          count(end - first_channel),
+          depth(round_up(count, vector_width())),
+          coefficient_stride(tiles * depth + coefficient_gap) {}
   };
 
   void run_task(int slice, const GradientCells::Group& group, float* sums) const {
-    cells_.zero(group, sums);
     const int units = all_.units(shape_.n);
     const auto begin = static_cast<int>(std::int64_t{units} * slice / slices_);
     const auto end = static_cast<int>(std::int64_t{units} * (slice + 1) / slices_);
@@ -107,48 +94,66 @@ class WinogradWeightGradient {
       b.data = thread_scratch<ColumnsTag>(static_cast<std::size_t>(coefficients * b.coefficient_stride));
       transform<typename F::OutputGradient>(unit, dy_, 0, a);
       transform<typename F::Input>(unit, x_, -shape_.pad_begin, b);
-      multiply(group, tiles, a, b, sums);
+      static constexpr int no_offset[1] = {0};
+      OuterProduct product{};
+      product.images = product.lines = product.taps = 1;
+      product.line_length = tiles;
+      product.tap_offset = no_offset;
+      product.is_first = index == begin;
+      multiply(group, product, a, b, sums);
     }
+  }
+
+  // Where the tiles of a unit are read: [images][rows][columns][depth].
+  struct Source {
+    const float* data;
+    int rows, columns, depth;
+  };
+
+  // An image without a border that is whole tiles of whole vectors is read where it lies.
+  template <class Map>
+  Source read(const TileUnit& unit, const Images& images, int border, const Operand& to) const {
+    const bool is_whole = images.h % m == 0 && images.w % m == 0 && images.c % vector_width() == 0;
+    if (border == 0 && Map::in == m && is_whole)
+      return {images.x + (std::int64_t{unit.n} * images.h + unit.row * m) * images.w * images.c + to.first,
+              images.h, images.w, images.c};
+    const int rows = (unit.rows - 1) * m + Map::in, columns = (all_.tile_columns - 1) * m + Map::in;
+    const std::int64_t size = std::int64_t{rows} * columns * to.depth;
+    float* window = thread_scratch<WindowTag>(static_cast<std::size_t>(size * unit.images));
+    for (int i = 0; i < unit.images; ++i)
+      copy_window(images, {unit.n + i, unit.row * m + border, border, rows, columns},
+                  {to.first, to.count, to.depth}, window + i * size);
+    return {window, rows, columns, to.depth};
   }
 
   template <class Map>
   void transform(const TileUnit& unit, const Images& images, int border, const Operand& to) const {
-    const int rows = (unit.rows - 1) * m + Map::in, columns = (all_.tile_columns - 1) * m + Map::in;
-    const int depth = to.depth(), tiles = unit.images * unit.rows * all_.tile_columns;
-    const std::int64_t size = std::int64_t{rows} * columns * depth;
-    float* window = thread_scratch<WindowTag>(static_cast<std::size_t>(size * unit.images));
+    const Source from = read<Map>(unit, images, border, to);
+    const int tiles = unit.images * unit.rows * all_.tile_columns;
     int* offset = thread_scratch<OffsetTag, int>(static_cast<std::size_t>(tiles));
-    for (int i = 0, at = 0; i < unit.images; ++i) {
-      copy_window(images, {unit.n + i, unit.row * m + border, border, rows, columns},
-                  {to.first, to.count, depth}, window + i * size);
+    for (int i = 0, at = 0; i < unit.images; ++i)
       for (int y = 0; y < unit.rows; ++y)
         for (int x = 0; x < all_.tile_columns; ++x)
-          offset[at++] = ((i * rows + y * m) * columns + x * m) * depth;
-    }
-    run_leaf<TileTransformLeaf<Map>>(TileTransform{window, offset, std::ptrdiff_t{columns} * depth, depth,
-                                                   to.data, to.stride, to.coefficient_stride, tiles, depth});
+          offset[at++] = ((i * from.rows + y * m) * from.columns + x * m) * from.depth;
+    run_leaf<TileTransformLeaf<Map>>(
+        TileTransform{from.data, offset, std::ptrdiff_t{from.columns} * from.depth, from.depth, to.data,
+                      to.depth, to.coefficient_stride, tiles, to.depth});
   }
 
-  void multiply(const GradientCells::Group& group, int tiles, const Operand& a, const Operand& b,
+  // Coefficients outermost: so what is read again and again, by every block or panel, fits the first cache.
+  void multiply(const GradientCells::Group& group, OuterProduct& product, const Operand& a, const Operand& b,
                 float* sums) const {
-    static constexpr int no_offset[1] = {0};
-    OuterProduct product{};
-    product.a_step = a.stride;
-    product.step = b.stride;
-    product.images = product.lines = product.taps = 1;
-    product.line_length = tiles;
-    product.tap_offset = no_offset;
-    // Coefficients innermost: so the sums, which take the most memory, are read and written in order.
-    for (int panel = group.panel; panel < group.panel_end; ++panel)
-      for (int block = group.block; block < group.block_end; ++block) {
-        product.height = cells_.height(block);
-        for (int k = 0; k < coefficients; ++k) {
+    product.a_step = a.depth;
+    product.step = b.depth;
+    for (int k = 0; k < coefficients; ++k)
+      for (int panel = group.panel; panel < group.panel_end; ++panel)
+        for (int block = group.block; block < group.block_end; ++block) {
+          product.height = cells_.height(block);
           product.a = a.data + k * a.coefficient_stride + (block - group.block) * tile_rows();
           product.b = b.data + k * b.coefficient_stride + (panel - group.panel) * panel_width();
           product.sum = sums + cells_.cell(block, panel) + k * product.height * cells_.width(panel);
           outer_product(product, cells_.width(panel));
         }
-      }
   }
 
   void add_cell(int block, int panel, const float* sums, float* dweight) const {
