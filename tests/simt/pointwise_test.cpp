@@ -56,7 +56,8 @@ void check_noising(const Size& size, const NoisingKind& kind) {
   Operand<float> signal({0.9f, 0.8f}), sigma({0.4358899f, 0.6f});
   Operand<T> xt(std::vector<T>(count), size.offset), target(std::vector<T>(count), size.offset);
   Noising<T> p{};
-  p.position = {.seed = 7, .sample = 11, .step = 0, .stream = RandomStream::forward_noise};
+  // Of five samples from 12 on, the first and the last are flipped, so that reading beyond the last would be seen.
+  p.position = {.seed = 7, .sample = 12, .step = 0, .stream = RandomStream::forward_noise};
   p.flip = kind.flip;
   p.prediction = kind.prediction;
   p.n = size.n, p.h = size.h, p.w = size.w, p.c = size.c;
