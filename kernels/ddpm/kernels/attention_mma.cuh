@@ -81,7 +81,9 @@ struct AttentionColumns {
   HeadRows<const bf16> factor[2], weighted;
 
   __device__ __forceinline__ HeadRows<const bf16> part(int i) const {
-    return i == 0 ? factor[0] : i < Products ? factor[1] : weighted;
+    HeadRows<const bf16> rows = i == 0 ? factor[0] : i < Products ? factor[1] : weighted;
+    rows.tokens = weighted.tokens;  // as they all have; a select would take a register
+    return rows;
   }
 };
 

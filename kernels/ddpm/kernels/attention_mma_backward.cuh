@@ -23,12 +23,13 @@ template <class P, AttentionPart Part, class Shared>
 __device__ __forceinline__ void weigh_backward(MmaScores<P>& score, const MmaScores<P>& dweight, int columns,
                                                float scale, const Shared& shared) {
   const MmaPlace own;
+  const float scale_of_2 = scale * std::numbers::log2e_v<float>;  // the weights are powers of 2
 #pragma unroll
   for (int j = 0; j < P::depth / 8; ++j)
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       const int column = own.column(j, i), query = Part == AttentionPart::query ? own.row(i) : column;
-      const float power = score[j][i] * (scale * std::numbers::log2e_v<float>)-shared.logsumexp[query];
+      const float power = score[j][i] * scale_of_2 - shared.logsumexp[query];
       score[j][i] = column < columns ? std::exp2(power) : 0;
       if constexpr (Part != AttentionPart::value) score[j][i] *= (dweight[j][i] - shared.dot[query]) * scale;
     }
