@@ -35,9 +35,9 @@ Call prepare(int n, bool backward) {
 int main(int argc, char** argv) {
   std::vector<Case> cases;
   for (const int n : batches) {
-    const std::string name = "b" + std::to_string(n) + "/256x256";
-    cases.push_back({"attention/" + name, [n] { return prepare(n, false); }});
-    cases.push_back({"attention_backward/" + name, [n] { return prepare(n, true); }});
+    const std::string name = message("b", n, "/256x256");
+    cases.push_back({message("attention/", name), [n] { return prepare(n, false); }});
+    cases.push_back({message("attention_backward/", name), [n] { return prepare(n, true); }});
   }
   return run_cases(argc, argv, cases);
 }

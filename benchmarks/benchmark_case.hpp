@@ -22,6 +22,7 @@
 #include <utility>
 #include <vector>
 
+#include <ddpm/core/error.hpp>
 #include <ddpm/core/parallel.hpp>
 #include <ddpm/core/tensor.hpp>
 #include <ddpm/ops/cost.hpp>

@@ -80,11 +80,8 @@ std::vector<Layer> layers() {
   };
   const std::pair<int, int> shapes[] = {{32, 32}, {32, 128}, {16, 256}, {8, 256}, {4, 256}};
   for (const int n : batches)
-    for (const auto& [side, channels] : shapes) {
-      const std::string extent = std::to_string(side);
-      all.push_back({"b" + std::to_string(n) + "/" + extent + "x" + extent + "/" + std::to_string(channels),
-                     n, side, channels, 0, channels});
-    }
+    for (const auto& [side, channels] : shapes)
+      all.push_back({message("b", n, "/", side, "x", side, "/", channels), n, side, channels, 0, channels});
   return all;
 }
 

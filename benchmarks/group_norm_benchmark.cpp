@@ -41,12 +41,10 @@ int main(int argc, char** argv) {
   std::vector<Case> cases;
   for (const int n : batches)
     for (const auto& [side, channels] : shapes) {
-      const std::string extent = std::to_string(side);
-      const std::string name =
-          "b" + std::to_string(n) + "/" + extent + "x" + extent + "/" + std::to_string(channels);
+      const std::string name = message("b", n, "/", side, "x", side, "/", channels);
       const GroupNormGeometry shape{n, side * side, channels, 0, 32};
-      cases.push_back({"group_norm/" + name, [shape] { return prepare(shape, false); }});
-      cases.push_back({"group_norm_backward/" + name, [shape] { return prepare(shape, true); }});
+      cases.push_back({message("group_norm/", name), [shape] { return prepare(shape, false); }});
+      cases.push_back({message("group_norm_backward/", name), [shape] { return prepare(shape, true); }});
     }
   return run_cases(argc, argv, cases);
 }

@@ -55,8 +55,7 @@ int main(int argc, char** argv) {
   for (const int n : batches)
     for (const auto& [in, out] : layers)
       for (const auto& [op, pass] : passes)
-        cases.push_back(
-            {op + ("b" + std::to_string(n) + "/" + std::to_string(in) + "to" + std::to_string(out)),
-             [n, in = in, out = out, pass = pass] { return prepare(n, in, out, pass); }});
+        cases.push_back({message(op, "b", n, "/", in, "to", out),
+                         [n, in = in, out = out, pass = pass] { return prepare(n, in, out, pass); }});
   return run_cases(argc, argv, cases);
 }

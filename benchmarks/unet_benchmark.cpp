@@ -31,9 +31,9 @@ struct Network {
   Diffusion<UNet<float, Cpu>, LinearSchedule> diffusion;
   Tensor<float, Cpu> images;
   Tensor<std::int32_t, Cpu> t;
-  std::optional<AdamW<UNet<float, Cpu>>> optimizer =
-      {};  // made by the first step of training, as it takes memory
-  std::optional<Sampling<UNet<float, Cpu>>> sampling = {};
+  // Made by the first step of each, as they take memory.
+  std::optional<AdamW<UNet<float, Cpu>>> optimizer;
+  std::optional<Sampling<UNet<float, Cpu>>> sampling;
 
   Network(const UNetConfig& config, int n, const Cpu& device)
       : shape{n, config.height, config.width, config.in_channels},
@@ -92,7 +92,7 @@ int main(int argc, char** argv) {
       for (const int n : {1, 4, 16, 32, 128})
         for (const auto& [suffix, mode] : modes)
           cases.push_back(
-              {step.name + (network + ("b" + std::to_string(n))) + suffix,
+              {message(step.name, network, "b", n, suffix),
                [config = config, n, step, mode = mode] { return prepare(config, n, step, mode); }});
   return run_cases(argc, argv, cases);
 }
