@@ -231,8 +231,6 @@ struct OuterTile {
     constexpr int height = sizeof...(I), panel = wide ? 2 * V::width : V::width;
     for (int tap = 0; tap < p.taps; ++tap) {
       float* to = p.sum + tap * height * panel;
-      (__builtin_prefetch(to + I * panel, 1), ...);
-      if constexpr (wide) (__builtin_prefetch(to + I * panel + V::width, 1), ...);
       Vector sum0[height] = {}, sum1[height] = {};
       const float* a = p.a;
       for (int image = 0; image < p.images; ++image)
