@@ -18,14 +18,14 @@ struct Problem {
                      first = Tensor<float, Cpu>::zeros(Cpu{}, {parameters}),
                      second = Tensor<float, Cpu>::zeros(Cpu{}, {parameters});
   AdamWOptions options{.lr = 2e-4};
+  AdamWStep step = adamw_step(options, 1);
 };
 
 Call prepare() {
   const auto p = std::make_shared<Problem>();
   return call_of(Cpu{}, p,
                  AdamWUpdate<float>{p->value.data(), p->gradient.data(), p->first.data(), p->second.data(),
-                                    nullptr, nullptr, nullptr, p->options, 1 - p->options.beta1,
-                                    1 - p->options.beta2, 0, parameters});
+                                    nullptr, nullptr, nullptr, &p->step, p->options, parameters});
 }
 
 }  // namespace

@@ -1,23 +1,10 @@
 // SPDX-License-Identifier: MIT
-// The training of Ho et al. 2020 on CIFAR-10 as a run in a folder, which can be interrupted and resumed;
 // train_cifar10 --help lists the options.
-#include <CLI/CLI.hpp>
+#include "train_cifar10.hpp"
 
-#include <ddpm/ddpm.hpp>
-#include <ddpm/io.hpp>
+#include "command_line.hpp"
 
-namespace {
-
-using namespace ddpm;
-using Net = UNet<float, Cpu>;
-
-struct Options {
-  std::string data;
-  int batch = 128, accumulate = 1;
-  std::uint64_t seed = 42;
-  bool recompute = false;
-  io::RunOptions run = {.out = "cifar10", .steps = 800'000, .evaluate_every = 5000};
-};
+namespace example {
 
 Options parse(int argc, char** argv) {
   Options o;
@@ -32,6 +19,7 @@ Options parse(int argc, char** argv) {
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   app.add_flag("--recompute", o.recompute, "take less memory and more time");
+  add_target(app, o.target);
   app.add_option("--seed", o.seed, "seed of every random number")->capture_default_str();
   try {
     app.parse(argc, argv);
@@ -41,23 +29,11 @@ Options parse(int argc, char** argv) {
   return o;
 }
 
-int run(const Options& o) {
-  const Cpu device;
-  const Rng rng{o.seed};
-  UNetConfig config = UNetConfig::cifar10();
-  config.dropout = 0.1;
-  Loader loader{io::cifar10(o.data), device, {.batch = o.batch, .flip = true}, rng};
-  Loader held_out{io::cifar10(o.data, io::Split::test), device, {.batch = 100}, rng};
-  Diffusion diffusion{Net{device, config, rng}, LinearSchedule{}, {.recompute = o.recompute}};
-  Trainer trainer{diffusion, loader, {.lr = {.warmup = 5000}, .accumulate = o.accumulate}, rng};
-  return io::train(trainer, o.run, {.held_out_loss = [&] {
-                     return held_out_loss(diffusion, trainer.best_model(), held_out, 20);
-                   }});
-}
+}  // namespace example
 
-}  // namespace
-
-int main(int argc, char** argv) try { return run(parse(argc, argv)); } catch (const std::exception& error) {
+int main(int argc, char** argv) try {
+  return example::run_on_target(example::parse(argc, argv), ddpm::Cpu{});
+} catch (const std::exception& error) {
   std::fprintf(stderr, "\ntrain_cifar10: %s\n", error.what());
   return 1;
 }

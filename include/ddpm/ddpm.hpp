@@ -42,3 +42,4 @@
 #include <ddpm/train/progress.hpp>
 #include <ddpm/train/stop_signals.hpp>
 #include <ddpm/train/trainer.hpp>
+#include <ddpm/train/training_step.hpp>

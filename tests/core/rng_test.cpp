@@ -55,6 +55,10 @@ TEST_CASE("a random position names one draw", "[rng]") {
   seen.insert(random_words(other, 9).word[0]);
   seen.insert(random_words(at, 10).word[0]);
   CHECK(seen.size() == 6);
+
+  const std::uint64_t origin = 0x700000000ull;
+  const RandomPosition from_origin{at.seed, at.sample - origin, at.step, at.stream, &origin};
+  CHECK(same(random_words(from_origin, 9), direct));
 }
 
 TEST_CASE("uniform lies in (0, 1]", "[rng]") {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// compare OURS.safetensors EXPECTED.safetensors: `samples` of the first against `samples`, or the last state of `traj`, of
-// the second. Exit status 1 where a number is more than 1e-4 off.
+// compare OURS.safetensors EXPECTED.safetensors LIMIT: `samples` of the first against `samples`, or the last state of `traj`,
+// of the second. Exit status 1 where a number is more than LIMIT off.
 #include <cmath>
 #include <cstdio>
 
@@ -9,7 +9,7 @@
 
 int main(int argc, char** argv) try {
   using namespace ddpm;
-  check<ConfigError>(argc == 3, "found ", argc - 1, " arguments, expected OURS EXPECTED");
+  check<ConfigError>(argc == 4, "found ", argc - 1, " arguments, expected OURS EXPECTED LIMIT");
   const io::SafeTensors ours_file{argv[1]}, expected_file{argv[2]};
   const auto ours = ours_file.as<float>("samples");
   const bool is_trajectory = expected_file.contains("traj");
@@ -28,7 +28,7 @@ int main(int argc, char** argv) try {
     if (std::isnan(error)) break;
   }
   std::printf("largest error %.3e\n", double(error));
-  return error <= 1e-4f ? 0 : 1;
+  return error <= std::stof(argv[3]) ? 0 : 1;
 } catch (const std::exception& error) {
   std::fprintf(stderr, "compare: %s\n", error.what());
   return 1;

@@ -1,5 +1,5 @@
-# cmake -D SAMPLE=PROGRAM -D COMPARE=PROGRAM -D WORK=DIR -D EXPECTED=FILE -P compare_samples.cmake -- ARGUMENTS...: runs the
-# sample program with the arguments and compares what it draws with the file.
+# cmake -D SAMPLE=PROGRAM -D COMPARE=PROGRAM -D WORK=DIR -D EXPECTED=FILE -D LIMIT=NUMBER -P compare_samples.cmake --
+# ARGUMENTS...: runs the sample program with the arguments and compares what it draws with the file.
 cmake_minimum_required(VERSION 3.25)
 
 set(arguments)
@@ -13,4 +13,4 @@ foreach(index RANGE ${CMAKE_ARGC})
 endforeach()
 file(MAKE_DIRECTORY ${WORK})
 execute_process(COMMAND ${SAMPLE} ${arguments} --raw ${WORK}/samples.safetensors COMMAND_ERROR_IS_FATAL ANY)
-execute_process(COMMAND ${COMPARE} ${WORK}/samples.safetensors ${EXPECTED} COMMAND_ERROR_IS_FATAL ANY)
+execute_process(COMMAND ${COMPARE} ${WORK}/samples.safetensors ${EXPECTED} ${LIMIT} COMMAND_ERROR_IS_FATAL ANY)

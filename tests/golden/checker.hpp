@@ -39,6 +39,14 @@ inline constexpr Limits reference_limits{
     .op = 2e-6, .off_centre_norm = 1e-5, .unet_output = 5e-6, .parameter_gradient = 1e-5};
 inline constexpr Limits cpu_limits{
     .op = 1e-5, .off_centre_norm = 2e-5, .unet_output = 1e-5, .parameter_gradient = 3e-5};
+// U-Nets of bf16 with float master weights.
+inline constexpr Limits bf16_limits{.op = 0,
+                                    .off_centre_norm = 0,
+                                    .unet_output = 0.02,
+                                    .parameter_gradient = 0.1,
+                                    .loss = 2e-3,
+                                    .gradient_norm = 1e-2,
+                                    .zero_gradient = 1e-2};
 
 inline double largest(std::span<const double> values) {
   double most = 0;
@@ -86,10 +94,6 @@ class Report {
 template <class D>
 class Fixture {
  public:
-  using T = float;
-  using View = ddpm::TensorView<T, D>;
-  using Tensor = ddpm::Tensor<T, D>;
-
   Fixture(const std::filesystem::path& path, const D& device, const Limits& limits, Report& report)
       : file_(path), path_(path), device_(device), limits_(limits), report_(report) {}
 
@@ -127,10 +131,11 @@ class Fixture {
     }
   }
 
-  Tensor tensor(const std::string& name) const {
+  template <class T = float>
+  ddpm::Tensor<T, D> tensor(const std::string& name) const {
     const auto values = ddpm::io::detail::reorder(file_.template as<float>(name), shape(name),
                                                   ddpm::io::detail::Direction::from_torch);
-    return {device_, shape(name), values};
+    return {device_, shape(name), std::vector<T>(values.begin(), values.end())};
   }
 
   ddpm::Tensor<std::int32_t, D> integers(const std::string& name) const {

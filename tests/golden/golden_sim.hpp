@@ -7,6 +7,10 @@
 
 namespace golden {
 
-int check_folders_on_sim(const std::vector<std::string>& folders);
+struct Limits;
+
+// Models of T: float or bf16.
+template <class T>
+int check_folders_on_sim(const std::vector<std::string>& folders, const Limits& limits);
 
 }  // namespace golden

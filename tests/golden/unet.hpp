@@ -18,21 +18,22 @@ Tensor<std::int32_t, D> labels_of(const Fixture<D>& f, const std::string& suffix
 }
 
 // Forward, loss and backward; returns the loss.
-template <class D>
-double backpropagate(UNet<float, D>& model, typename UNet<float, D>::Cache& cache,
-                     const Tensor<float, D>& prediction, const Tensor<float, D>& target) {
+template <class T, class D>
+double backpropagate(UNet<T, D>& model, typename UNet<T, D>::Cache& cache, const Tensor<T, D>& prediction,
+                     const Tensor<float, D>& target) {
   Tensor<float, D> loss(model.device(), {1});
-  mse_loss<float, D>({prediction, target}, loss, prediction);
+  mse_loss<T, D>({prediction, target}, loss, prediction);
   model.backward(prediction, cache);
   return static_cast<double>(loss.to_host().front());
 }
 
-template <class D>
-void check_gradients(const Fixture<D>& f, UNet<float, D>& model) {
-  const auto x = f.tensor("x"), target = f.tensor("target");
+template <class T, class D>
+void check_gradients(const Fixture<D>& f, UNet<T, D>& model) {
+  const auto x = f.template tensor<T>("x");
+  const auto target = f.tensor("target");
   const auto t = f.integers("timesteps");
   const auto labels = labels_of(f, "");
-  typename UNet<float, D>::Cache cache;
+  typename UNet<T, D>::Cache cache;
   cache.labels = labels;
   model.parameters().enable_gradients();
   model.parameters().gradients().zero();
@@ -51,12 +52,12 @@ void check_gradients(const Fixture<D>& f, UNet<float, D>& model) {
         .compare_gradients(model, "", "", f.limits().parameter_gradient);
 }
 
-template <class D>
-void check_scalar_timestep(const Fixture<D>& f, const UNet<float, D>& model) {
+template <class T, class D>
+void check_scalar_timestep(const Fixture<D>& f, const UNet<T, D>& model) {
   const std::string before = "out_scalar_t_";
   for (const std::string& name : f.file().names()) {
     if (!name.starts_with(before)) continue;
-    const auto x = f.tensor("x");
+    const auto x = f.template tensor<T>("x");
     const auto labels = labels_of(f, "");
     const std::vector<std::int32_t> t(static_cast<std::size_t>(x.shape()[0]),
                                       std::stoi(name.substr(before.size())));
@@ -66,8 +67,8 @@ void check_scalar_timestep(const Fixture<D>& f, const UNet<float, D>& model) {
 }
 
 // The median, the 99.9 % quantile and the largest of the absolute differences after training.
-template <class D>
-void check_weights(const Fixture<D>& f, const UNet<float, D>& model) {
+template <class T, class D>
+void check_weights(const Fixture<D>& f, const UNet<T, D>& model) {
   std::vector<double> differences;
   double worst_zero_gradient = 0;
   model.visit("", [&](const std::string& name, const auto& parameter) {
@@ -88,17 +89,18 @@ void check_weights(const Fixture<D>& f, const UNet<float, D>& model) {
   f.line("max of to_k.bias", worst_zero_gradient, f.limits().adamw_max_zero_gradient);
 }
 
-template <class D>
-void check_training(const Fixture<D>& f, UNet<float, D>& model) {
+template <class T, class D>
+void check_training(const Fixture<D>& f, UNet<T, D>& model) {
   AdamW optimizer{model, {.lr = 1e-3, .weight_decay = 0.01}};
   model.parameters().gradients().zero();
   std::vector<double> losses;
   for (int i = 0; f.has("train_x." + std::to_string(i)); ++i) {
-    const std::string step = "." + std::to_string(i);
-    const auto x = f.tensor("train_x" + step), target = f.tensor("train_target" + step);
+    const std::string step = message(".", i);
+    const auto x = f.template tensor<T>("train_x" + step);
+    const auto target = f.tensor("train_target" + step);
     const auto t = f.integers("train_t" + step);
     const auto labels = labels_of(f, step);
-    typename UNet<float, D>::Cache cache;
+    typename UNet<T, D>::Cache cache;
     cache.labels = labels;
     const auto prediction = model.forward(x, t, cache);
     losses.push_back(backpropagate(model, cache, prediction, target));
@@ -107,22 +109,23 @@ void check_training(const Fixture<D>& f, UNet<float, D>& model) {
   if (losses.empty()) return;
   f.line("adam_losses", relative_error(losses, f.values("adam_losses")), f.limits().loss);
   const auto trained = f.path().parent_path() / "adamw3.safetensors";
-  if (std::filesystem::exists(trained))
+  // AdamW makes whole steps of gradients that are nothing but rounding.
+  if (std::is_same_v<T, float> && std::filesystem::exists(trained))
     check_weights(Fixture<D>(trained, f.device(), f.limits(), f.report()), model);
 }
 
-template <class D>
+template <class T, class D>
 void check_unet(const Fixture<D>& f) {
-  auto model = io::load_diffusers<UNet<float, D>>(f.path().parent_path(), f.device());
+  auto model = io::load_diffusers<UNet<T, D>>(f.path().parent_path(), f.device());
   check_scalar_timestep(f, model);
   check_gradients(f, model);
   check_training(f, model);
 }
 
 // Any model folder: it loads, and this is what it holds.
-template <class D>
+template <class T, class D>
 void count_parameters(const std::filesystem::path& weights, const D& device) {
-  const auto model = io::load_diffusers<UNet<float, D>>(weights.parent_path(), device);
+  const auto model = io::load_diffusers<UNet<T, D>>(weights.parent_path(), device);
   std::int64_t tensors = 0, parameters = 0;
   model.visit("", [&](const std::string&, const auto& parameter) {
     ++tensors;

@@ -205,6 +205,23 @@ TEST_CASE("a folder is written and read", "[diffusers]") {
     CHECK(entry.path().extension() != ".tmp");
 }
 
+TEST_CASE("the weights of a model of bf16 are read and written as floats", "[diffusers]") {
+  const TemporaryFolder floats, halves;
+  Float model = numbered();
+  affine(model.parameters().values(), 1 + 0x1p-12, 0, model.parameters().values());
+  io::save_diffusers(floats.path(), model, {});
+  const auto loaded = io::load_diffusers<Net<bf16, Cpu>>(floats.path(), Cpu{});
+  CHECK(values_of(loaded) == values_of(model));
+  CHECK(values_of(loaded) != values_of(numbered()));
+  loaded.visit("", [](const std::string&, const auto& parameter) {
+    const auto values = parameter.value().to_host();
+    CHECK(parameter.operand().to_host() == std::vector<bf16>(values.begin(), values.end()));
+  });
+  io::save_diffusers(halves.path(), loaded, {});
+  const char* file = "unet/diffusion_pytorch_model.safetensors";
+  CHECK(contents(halves / file) == contents(floats / file));
+}
+
 TEST_CASE("weights of every type and in every file are read", "[diffusers]") {
   const TemporaryFolder folder;
   const Float model = numbered();

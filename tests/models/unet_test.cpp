@@ -269,14 +269,13 @@ TEST_CASE("what a U-Net refuses", "[unet][errors]") {
 // Weights are prepared when a sampling reads them for the second time, in blocks that the third step may miss.
 TEST_CASE("nothing is allocated after the first step of training and the third of sampling",
           "[unet][memory]") {
-  const auto check_device = [](const auto& device) {
-    using D = std::remove_cvref_t<decltype(device)>;
+  const auto check_device = []<class T, class D>(T, const D& device) {
     UNetConfig config = tiny();
     config.down_blocks.back() = DownBlock::attention;
     config.up_blocks.front() = UpBlock::attention;
     config.block_out_channels = {8, 16};
     config.dropout = 0.1;
-    Diffusion diffusion{UNet<float, D>(device, config, Rng{1}), LinearSchedule{}};
+    Diffusion diffusion{UNet<T, D>(device, config, Rng{1}), LinearSchedule{}};
     AdamW optimizer{diffusion.model(), {.grad_clip = 1}};
     Ema ema{diffusion.model(), 0.99};
     Rng rng{2};
@@ -299,8 +298,9 @@ TEST_CASE("nothing is allocated after the first step of training and the third o
     while (sampling.done() < sampling.steps()) sampling.step(position);
     CHECK(device.memory().system_allocations == after_sampling);
   };
-  check_device(Cpu{});
-  check_device(Reference{});
+  check_device(0.0f, Cpu{});
+  check_device(0.0f, Reference{});
+  check_device(bf16(0), Cpu{});
 }
 
 TEST_CASE("parameters begin as in the original code", "[unet][init]") {

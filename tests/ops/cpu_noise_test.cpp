@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include <ddpm/ops/cpu/denoising.hpp>
-#include <ddpm/ops/cpu/noising.hpp>
+#include <ddpm/ops/cpu/bf16.hpp>
 #include <ddpm/ops/reference/denoising.hpp>
 #include <ddpm/ops/reference/noising.hpp>
 
@@ -51,6 +50,20 @@ TEST_CASE("cpu: random words are those of Philox", "[cpu][noise]") {
   }
 }
 
+TEMPLATE_TEST_CASE("samples are counted from an origin in memory", "[cpu][noise]", Cpu, Reference) {
+  const TestType device{};
+  const std::uint64_t origin = 0xfffffff0u;
+  const RandomPosition near{position.seed, position.sample - origin, 0, position.stream, &origin};
+  Floats x(3 * 64), from_origin(3 * 64);
+  launch(device, FillNormal<float>{x.data(), position, 3, 64});
+  launch(device, FillNormal<float>{from_origin.data(), near, 3, 64});
+  CHECK(x == from_origin);
+  std::vector<std::int32_t> t(5), t_from_origin(5);
+  launch(device, DrawTimesteps{t.data(), position, 5, 1000});
+  launch(device, DrawTimesteps{t_from_origin.data(), near, 5, 1000});
+  CHECK(t == t_from_origin);
+}
+
 TEST_CASE("cpu: normals at the ends of the uniforms", "[cpu][noise]") {
   Floats x{0x1p-33f,    0x1p-32f, 1e-5f,  0.125f, 0.25f,        0.375f,       0.5f, 0.625f,
            0.70710678f, 0.75f,    0.875f, 0.999f, 1 - 0x1p-23f, 1 - 0x1p-24f, 1,    0.3f};
@@ -69,7 +82,9 @@ TEST_CASE("cpu: normals at the ends of the uniforms", "[cpu][noise]") {
   }
 }
 
-TEST_CASE("cpu: add_noise of images and bytes, drawn or given noise, mirrored or not", "[cpu][noising]") {
+TEMPLATE_TEST_CASE("cpu: add_noise of images and bytes, drawn or given noise, mirrored or not",
+                   "[cpu][noising]", float, bf16) {
+  using T = TestType;
   struct Extent {
     int n, h, w, c;
   };
@@ -88,12 +103,32 @@ TEST_CASE("cpu: add_noise of images and bytes, drawn or given noise, mirrored or
           for (const bool bytes : {false, true})
             for (const bool drawn : {false, true}) {
               Floats xt(count), target(count);
-              launch(device, Noising<float>{bytes ? nullptr : x0.data(), bytes ? pixels.data() : nullptr,
-                                            drawn ? nullptr : given.data(), t.data(), signal.data(),
-                                            sigma.data(), position, flip, prediction, xt.data(),
-                                            drawn ? target.data() : nullptr, e.n, e.h, e.w, e.c});
+              std::vector<T> model_input(count), alone(count);
+              Noising<T> p{bytes ? nullptr : x0.data(),
+                           bytes ? pixels.data() : nullptr,
+                           drawn ? nullptr : given.data(),
+                           t.data(),
+                           signal.data(),
+                           sigma.data(),
+                           position,
+                           flip,
+                           prediction,
+                           xt.data(),
+                           drawn ? target.data() : nullptr,
+                           e.n,
+                           e.h,
+                           e.w,
+                           e.c};
+              launch(device, p);
               out.push_back(xt);
               out.push_back(target);
+              p.model_input = model_input.data();
+              launch(device, p);
+              p.xt = nullptr, p.model_input = alone.data();
+              launch(device, p);
+              CHECK(xt == out[out.size() - 2]);
+              CHECK(model_input == rounded<T>(xt));
+              CHECK(alone == model_input);
             }
           return out;
         });
@@ -107,29 +142,33 @@ TEST_CASE("cpu: time steps are those of Reference", "[cpu][noising]") {
   CHECK(a == b);
 }
 
-TEST_CASE("cpu: the reverse step", "[cpu][denoising]") {
+TEMPLATE_TEST_CASE("cpu: the reverse step", "[cpu][denoising]", float, bf16) {
+  using T = TestType;
   const std::pair<int, int> shapes[] = {{1, 1}, {3, 5}, {2, 3072}, {2, 5003}};
   const float infinity = std::numeric_limits<float>::infinity();
   const DenoisingCoefficients<float> table[] = {{1.1f, -0.4f, 0.3f, 0.6f, 0.1f, 0.2f, 999},
                                                 {1.5f, -0.9f, 0.7f, 0.2f, 0.0f, 0.0f, 500}};
   for (const auto& [n, per_sample] : shapes) {
     const auto count = static_cast<std::size_t>(n) * static_cast<std::size_t>(per_sample);
-    const Floats x = uniform(count, 1), m = uniform(count, 2), noise = uniform(count, 3);
-    check_against_reference(
-        message("denoise ", n, " x ", per_sample), [&, n = n, per_sample = per_sample](const auto& device) {
-          Outputs out;
-          for (const float clip : {1.0f, infinity})
-            for (const std::int32_t step : {0, 1})
-              for (const bool drawn : {false, true}) {
-                Floats next = x, x0(count);
-                launch(device, Denoising<float>{next.data(), m.data(), table, &step, clip,
-                                                drawn ? nullptr : noise.data(), position,
-                                                drawn ? x0.data() : nullptr, n, per_sample});
-                out.push_back(next);
-                out.push_back(x0);
-              }
-          return out;
-        });
+    const Floats x = uniform(count, 1), noise = uniform(count, 3);
+    const std::vector<T> m = rounded<T>(uniform(count, 2));
+    check_against_reference(message("denoise ", n, " x ", per_sample), [&, n = n, per_sample = per_sample](
+                                                                           const auto& device) {
+      Outputs out;
+      for (const float clip : {1.0f, infinity})
+        for (const std::int32_t step : {0, 1})
+          for (const bool drawn : {false, true}) {
+            Floats next = x, x0(count);
+            std::vector<T> model_input(count);
+            launch(device, Denoising<T>{next.data(), m.data(), table, &step, clip,
+                                        drawn ? nullptr : noise.data(), position, drawn ? x0.data() : nullptr,
+                                        n, per_sample, drawn ? nullptr : model_input.data()});
+            out.push_back(next);
+            out.push_back(x0);
+            if (!drawn) CHECK(model_input == rounded<T>(next));
+          }
+      return out;
+    });
     check_against_reference(message("fill_normal ", n, " x ", per_sample),
                             [&, n = n, per_sample = per_sample](const auto& device) {
                               Outputs out{Floats(count)};

@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include <ddpm/ops/cpu/adamw.hpp>
-#include <ddpm/ops/cpu/embedding.hpp>
-#include <ddpm/ops/cpu/loss.hpp>
-#include <ddpm/ops/cpu/noising.hpp>
-#include <ddpm/ops/cpu/reduce.hpp>
+#include <ddpm/ops/cpu/bf16.hpp>
 #include <ddpm/ops/reference/adamw.hpp>
 #include <ddpm/ops/reference/embedding.hpp>
 #include <ddpm/ops/reference/loss.hpp>
@@ -47,51 +44,63 @@ TEST_CASE("cpu: squared_norm", "[cpu][reduce]") {
   }
 }
 
-TEST_CASE("cpu: mse_loss, weighted or not, with a gradient or not", "[cpu][loss]") {
+TEMPLATE_TEST_CASE("cpu: mse_loss, weighted or not, with a gradient or not", "[cpu][loss]", float, bf16) {
+  using T = TestType;
+  const double rounding = std::is_same_v<T, bf16> ? 0x1p-8 : 0;  // of the gradient, to either neighbour
   const std::pair<int, int> shapes[] = {{1, 1}, {3, 5}, {2, 4096}, {4, 5003}, {130, 17}};
   for (const auto& [n, per_sample] : shapes) {
     const auto count = static_cast<std::size_t>(n) * static_cast<std::size_t>(per_sample);
-    const Floats x = uniform(count, 1), y = uniform(count, 2),
-                 weight = uniform(static_cast<std::size_t>(n), 3, 0, 2);
-    check_against_reference(message("mse_loss of ", n, " x ", per_sample),
-                            [&, n = n, per_sample = per_sample](const auto& device) {
-                              Outputs out{Floats(1), Floats(count), Floats(1), Floats(1), x};
-                              launch(device, MseLoss<float>{x.data(), y.data(), nullptr, out[0].data(),
-                                                            out[1].data(), n, per_sample});
-                              launch(device, MseLoss<float>{x.data(), y.data(), weight.data(), out[2].data(),
-                                                            nullptr, n, per_sample});
-                              launch(device, MseLoss<float>{out[4].data(), y.data(), weight.data(),
-                                                            out[3].data(), out[4].data(), n, per_sample});
-                              return out;
-                            });
+    const std::vector<T> x = rounded<T>(uniform(count, 1));
+    const Floats y = uniform(count, 2), weight = uniform(static_cast<std::size_t>(n), 3, 0, 2);
+    Outputs gradients;
+    const auto losses = [&, n = n, per_sample = per_sample](const auto& device) {
+      Outputs out{Floats(1), Floats(1), Floats(1)};
+      std::vector<T> gradient(count), in_place = x;
+      launch(device, MseLoss<T>{x.data(), y.data(), nullptr, out[0].data(), gradient.data(), n, per_sample});
+      launch(device, MseLoss<T>{x.data(), y.data(), weight.data(), out[1].data(), nullptr, n, per_sample});
+      launch(device, MseLoss<T>{in_place.data(), y.data(), weight.data(), out[2].data(), in_place.data(), n,
+                                per_sample});
+      gradients = {{gradient.begin(), gradient.end()}, {in_place.begin(), in_place.end()}};
+      return out;
+    };
+    const std::string name = message("mse_loss of ", n, " x ", per_sample);
+    check_against_reference(name, losses);
+    check_against_reference(
+        name,
+        [&](const auto& device) {
+          losses(device);
+          return gradients;
+        },
+        1e-5 + rounding);
   }
 }
 
-TEMPLATE_TEST_CASE("a loss without a target draws the noise again, bit for bit", "[cpu][loss]", Cpu,
-                   Reference) {
-  const TestType device{};
-  using View = TensorView<float, TestType>;
+TEMPLATE_TEST_CASE("a loss without a target draws the noise again, bit for bit", "[cpu][loss]",
+                   (std::pair<float, Cpu>), (std::pair<float, Reference>), (std::pair<bf16, Cpu>),
+                   (std::pair<bf16, Reference>)) {
+  using T = typename TestType::first_type;
+  using D = typename TestType::second_type;
+  const D device{};
   for (const Shape& shape :
        {Shape{1, 1, 1, 1}, {3, 5, 5, 3}, {2, 64, 33, 3}}) {  // of the last, 6336 elements
     const auto count = static_cast<std::size_t>(shape.numel());
-    Floats prediction = uniform(count, 1), xt(count), target(count), weight = uniform(3, 2), level{1};
-    Floats gradient(count), gradient_again(count), loss(1), loss_again(1);
+    Floats x0 = uniform(count, 3), xt(count), target(count), weight = uniform(3, 2), level{1};
+    Floats loss(1), loss_again(1);
+    std::vector<T> prediction = rounded<T>(uniform(count, 1)), gradient(count), gradient_again(count);
     std::vector<std::int32_t> t(3);
-    const auto view = [&](Floats& values) { return View(device, values.data(), shape); };
-    const auto row = [&](Floats& values, std::int64_t size) { return View(device, values.data(), {size}); };
+    const auto view = [&](auto& values) { return TensorView(device, values.data(), shape); };
+    const auto row = [&](auto& values, std::int64_t size) {
+      return TensorView(device, values.data(), {size});
+    };
     const RandomPosition position{7, 11, 0, RandomStream::forward_noise};
-    add_noise<float, TestType>({.x0 = view(prediction),
-                                .t = {device, t.data(), {shape[0]}},
-                                .signal = row(level, 1),
-                                .sigma = row(level, 1)},
-                               {.position = position}, view(xt), view(target));
-    const View weights = row(weight, shape[0]);
-    mse_loss<float, TestType>({view(prediction), view(target), weights}, row(loss, 1), view(gradient));
-    mse_loss<float, TestType>({view(prediction), {}, weights, position}, row(loss_again, 1),
-                              view(gradient_again));
+    add_noise<T, D>({.x0 = view(x0), .t = row(t, shape[0]), .signal = row(level, 1), .sigma = row(level, 1)},
+                    {.position = position}, view(xt), view(target));
+    const auto weights = row(weight, shape[0]);
+    mse_loss<T, D>({view(prediction), view(target), weights}, row(loss, 1), view(gradient));
+    mse_loss<T, D>({view(prediction), {}, weights, position}, row(loss_again, 1), view(gradient_again));
     CHECK(loss == loss_again);
     CHECK(gradient == gradient_again);
-    const MseLossOperands<float, TestType> nothing{view(prediction), {}};
+    const MseLossOperands<T, D> nothing{view(prediction), {}};
     CHECK_THROWS_AS(mse_loss(nothing, row(loss, 1), {}), ConfigError);
   }
 }
@@ -105,12 +114,13 @@ TEST_CASE("cpu: adamw, with and without clipping and averaging, and ema", "[cpu]
     check_against_reference(message("adamw of ", count), [&](const auto& device) {
       Outputs out{value, first, second, average, value, Floats(count), Floats(count), average};
       AdamWOptions options{.lr = 1e-2, .weight_decay = 0.1, .grad_clip = 1};
-      launch(device,
-             AdamWUpdate<float>{out[0].data(), gradient.data(), out[1].data(), out[2].data(), out[3].data(),
-                                nullptr, norm.data(), options, 0.19, 0.002, 0.99, size});
+      const AdamWStep second_step = adamw_step(options, 2, 0.99), first_step = adamw_step(options, 1);
+      launch(device, AdamWUpdate<float>{out[0].data(), gradient.data(), out[1].data(), out[2].data(),
+                                        out[3].data(), nullptr, norm.data(), &second_step, options, size});
       launch(device, AdamWUpdate<float>{out[4].data(), gradient.data(), out[5].data(), out[6].data(), nullptr,
-                                        nullptr, nullptr, options, 0.1, 0.001, 0, size});
-      launch(device, EmaUpdate<float>{value.data(), out[7].data(), 0.9999, size});
+                                        nullptr, nullptr, &first_step, options, size});
+      const double decay = 0.9999;
+      launch(device, EmaUpdate<float>{value.data(), out[7].data(), &decay, size});
       return out;
     });
   }
@@ -118,21 +128,13 @@ TEST_CASE("cpu: adamw, with and without clipping and averaging, and ema", "[cpu]
 
 TEST_CASE("cpu: adamw leaves the padding of a flat buffer zero", "[cpu][adamw]") {
   Floats zero(100), first(100), second(100), average(100), gradient(100);
+  const AdamWOptions options{.weight_decay = 0.1};
+  const AdamWStep step = adamw_step(options, 1, 0.9);
   for (const auto isa : isas()) {
     const Restore restore;
     ddpm::detail::cpu::pin_isa(isa);
-    launch(Cpu{}, AdamWUpdate<float>{zero.data(),
-                                     gradient.data(),
-                                     first.data(),
-                                     second.data(),
-                                     average.data(),
-                                     nullptr,
-                                     nullptr,
-                                     {.weight_decay = 0.1},
-                                     0.1,
-                                     0.001,
-                                     0.9,
-                                     100});
+    launch(Cpu{}, AdamWUpdate<float>{zero.data(), gradient.data(), first.data(), second.data(),
+                                     average.data(), nullptr, nullptr, &step, options, 100});
     CHECK(zero == Floats(100));
     CHECK(second == Floats(100));
     CHECK(average == Floats(100));
@@ -147,6 +149,7 @@ TEST_CASE("adamw rounds the bf16 copy of the weights to nearest even", "[cpu][ad
   constexpr std::size_t count = 40009;
   Floats value(count), gradient = uniform(count, 1), first(count), second(count);
   for (std::size_t i = 0; i < count; ++i) value[i] = std::bit_cast<float>(weight[i % weight.size()]);
+  const AdamWStep step = adamw_step({.lr = 0}, 1);
   const auto check_copy = [&](const auto& device) {
     std::vector<bf16> copy(count);
     launch(device, AdamWUpdate<float>{value.data(),
@@ -156,10 +159,8 @@ TEST_CASE("adamw rounds the bf16 copy of the weights to nearest even", "[cpu][ad
                                       nullptr,
                                       copy.data(),
                                       nullptr,
+                                      &step,
                                       {.lr = 0},
-                                      0.1,
-                                      0.001,
-                                      0,
                                       count});
     for (std::size_t i = 0; i < count; ++i) REQUIRE(copy[i].bits == expected[i % expected.size()]);
   };

@@ -53,6 +53,12 @@ inline Floats uniform(std::size_t count, std::uint32_t seed, float low = -1, flo
   return values;
 }
 
+// As T, to nearest even.
+template <class T>
+std::vector<T> rounded(const Floats& values) {
+  return {values.begin(), values.end()};
+}
+
 // max |a - b| / max |b|; infinite where the two differ in NaN or infinity.
 inline double difference(const Floats& a, const Floats& b) {
   double worst = 0, largest = 0;

@@ -1,5 +1,6 @@
 # Configures, builds and runs one consumer of the library. CASE: find_package, against a fresh install;
-# find_package_without_io, the same where libpng is missing; add_subdirectory, against the source tree.
+# find_package_without_io, the same where libpng is missing; add_subdirectory, against the source tree; cuda, a program that
+# nvcc compiles, which is not run.
 cmake_minimum_required(VERSION 3.25)
 
 function(run)
@@ -36,8 +37,14 @@ if(CASE STREQUAL "find_package_without_io")
   set(project find_package)
   list(APPEND options -D CMAKE_DISABLE_FIND_PACKAGE_PNG=ON -D EXPECT_IO=OFF)
 endif()
+if(CASE STREQUAL "cuda")
+  list(APPEND options -D CMAKE_CUDA_ARCHITECTURES=90 -D PROGRAM=${DDPM_SOURCE}/examples/training_loop.cpp)
+endif()
 run(${CMAKE_COMMAND} -G ${GENERATOR} -S ${DDPM_SOURCE}/tests/package/${project} -B ${WORK}/build ${options})
 run(${CMAKE_COMMAND} --build ${WORK}/build)
+if(CASE STREQUAL "cuda")
+  return()
+endif()
 file(GLOB programs ${WORK}/build/consumer ${WORK}/build/io_consumer)
 if(NOT programs)
   message(FATAL_ERROR "no program was built in ${WORK}/build")

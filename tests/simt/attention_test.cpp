@@ -1,11 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Attention, forward and backward: kernels against Reference, and the traffic of their main loops.
-#include <ddpm/ops/reference/attention.hpp>
-
-#include <array>
-
 #include "attention_kernels.hpp"
-#include "op_test.hpp"
+#include "attention_problem.hpp"
 
 using namespace ddpm;
 using namespace ddpm::simt;
@@ -14,80 +10,20 @@ namespace {
 
 constexpr double tolerance = 1e-5;
 
-struct Case {
-  AttentionGeometry shape;
-  std::array<std::size_t, 4> offset = {};  // of qkv, out, dout and dqkv, in elements
-  float scale = 0.3f;
+using Case = AttentionCase;
 
-  std::size_t rows() const { return static_cast<std::size_t>(shape.n * shape.heads * shape.tokens); }
-  std::size_t count() const { return rows() * static_cast<std::size_t>(shape.head_dim); }
-};
-
-template <class T>
-struct Attention {
-  Attention(const Case& c, std::vector<T> values)
-      : shape(c.shape),
-        scale(c.scale),
-        qkv(std::move(values), c.offset[0]),
-        out(std::vector<T>(c.count()), c.offset[1]),
-        logsumexp(std::vector<float>(c.rows())),
-        dout(normal_values<T>(c.count(), 2), c.offset[2]),
-        dqkv(std::vector<T>(3 * c.count()), c.offset[3]) {}
-
-  AttentionForward<T> forward(auto at) { return {shape, at(qkv), scale, at(out), at(logsumexp)}; }
-  AttentionBackward<T> backward(auto at) {
-    return {shape, at(qkv), at(out), at(dout), at(logsumexp), scale, at(dqkv)};
-  }
-
-  AttentionGeometry shape;
-  float scale;
-  Operand<T> qkv, out;
-  Operand<float> logsumexp;
-  Operand<T> dout, dqkv;
-};
-
-template <class T>
-void upload_host_values(Operand<T>& operand) {
-  CudaSim{}.upload(operand.device(), operand.host(), operand.size() * sizeof(T));
-}
+constexpr auto on_general_cores = [](const auto& params) { simt::kernels::run_on_general_cores(params); };
 
 template <class T>
 void check_attention(const Case& c, std::vector<T> qkv) {
-  INFO("n " << c.shape.n << ", tokens " << c.shape.tokens << ", heads " << c.shape.heads << ", head dim "
-            << c.shape.head_dim << ", bytes " << sizeof(T));
   Attention<T> a(c, std::move(qkv));
-  launch(Reference{}, a.forward(on_host));
-  simt::kernels::run(a.forward(on_device));
-  CHECK(error_of(a.out) < tolerance);
-  CHECK(error_of(a.logsumexp) < tolerance);
-
-  // Both backward passes read what Reference computed forward.
-  upload_host_values(a.out);
-  upload_host_values(a.logsumexp);
-  launch(Reference{}, a.backward(on_host));
-  simt::kernels::run(a.backward(on_device));
-  CHECK(error_of(a.dqkv) < tolerance);
+  simt::check_attention(a, on_general_cores, tolerance);
 }
 
 template <class T>
 void check_attention(const Case& c) {
   check_attention<T>(c, normal_values<T>(3 * c.count(), 1));
 }
-
-// Whole numbers, so that the scores, of about `sign` * 5000, are exact: queries near 24, keys near sign * 24.
-template <class T>
-std::vector<T> large_values(const Case& c, float sign) {
-  std::vector<T> values = normal_values<T>(3 * c.count(), 3);
-  const int channels = c.shape.channels();
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    const int part = static_cast<int>(i) / channels % 3;
-    const float whole = 24 + std::round(static_cast<float>(values[i]));
-    if (part < 2) values[i] = static_cast<T>(part == 0 ? whole : sign * whole);
-  }
-  return values;
-}
-
-const Counters& counters() { return Executor::instance().counters(); }
 
 }  // namespace
 
@@ -132,14 +68,14 @@ TEMPLATE_TEST_CASE("attention has the same bits under every schedule", "", float
     Attention<TestType> a(c, normal_values<TestType>(3 * c.count(), 1));
     run_everywhere_alike(
         [&] {
-          simt::kernels::run(a.forward(on_device));
-          simt::kernels::run(a.backward(on_device));
+          on_general_cores(a.forward(on_device));
+          on_general_cores(a.backward(on_device));
         },
         a.out, a.logsumexp, a.dqkv);
   }
 }
 
-TEMPLATE_TEST_CASE("attention reads whole sectors and has no bank conflicts", "", float, bf16) {
+TEMPLATE_TEST_CASE("attention reads whole sectors and has no bank conflicts", "[executor]", float, bf16) {
   for (const AttentionGeometry& shape : {AttentionGeometry{1, 64, 1, 64}, {1, 64, 1, 128}}) {
     Attention<TestType> a({shape}, normal_values<TestType>(3 * std::size_t{64} * 128, 1));
     const auto check_traffic = [] {
@@ -149,9 +85,9 @@ TEMPLATE_TEST_CASE("attention reads whole sectors and has no bank conflicts", ""
       CHECK(counters().global_loads.sectors * sector_bytes == counters().global_loads.bytes);
       CHECK(counters().global_stores.sectors * sector_bytes == counters().global_stores.bytes);
     };
-    simt::kernels::run(a.forward(on_device));
+    on_general_cores(a.forward(on_device));
     check_traffic();
-    simt::kernels::run(a.backward(on_device));
+    on_general_cores(a.backward(on_device));
     check_traffic();
   }
 }

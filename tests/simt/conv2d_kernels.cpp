@@ -31,32 +31,14 @@ void run_with(Tile tile, int parts, const Conv2dBackwardWeight<T>& params) {
     ddpm::kernels::launch_conv2d_backward_weight<NarrowTile>(CudaSim{}, params, parts);
 }
 
-namespace {
-
-// Calls run(tile) with the tile of the kernels.
-template <class Run>
-void with_tile(MmaTile tile, Run run) {
-  if (tile == MmaTile::large) run(MmaLargeTile{});
-  if (tile == MmaTile::flat) run(MmaFlatTile{});
-  if (tile == MmaTile::small) run(MmaSmallTile{});
-}
-
-MmaTile name_of(MmaLargeTile) { return MmaTile::large; }
-MmaTile name_of(MmaFlatTile) { return MmaTile::flat; }
-MmaTile name_of(MmaSmallTile) { return MmaTile::small; }
-
-}  // namespace
-
 template <class Params>
 void run_with(MmaTile tile, const Params& params) {
-  with_tile(tile, [&]<class P>(P) { launch_conv2d_mma<P>(CudaSim{}, params); });
+  with_mma_tile(tile, [&]<class P>(P) { launch_conv2d_mma<P>(CudaSim{}, params); });
 }
 
 void run_with(MmaTile tile, int parts, const Conv2dBackwardWeight<bf16>& params) {
-  if (tile == MmaTile::large)
-    launch_conv2d_backward_weight_mma<MmaLargeTile>(CudaSim{}, params, parts);
-  else
-    launch_conv2d_backward_weight_mma<MmaSmallTile>(CudaSim{}, params, parts);
+  with_mma_weight_tile(tile,
+                       [&]<class P>(P) { launch_conv2d_backward_weight_mma<P>(CudaSim{}, params, parts); });
 }
 
 template <class Params>
@@ -69,10 +51,9 @@ void run_on_general_cores(const Params& params) {
   launch(CudaSim{}, params, Conv2dAlgorithm::general);
 }
 
-MmaTile mma_tile_for(std::int64_t rows, int columns) {
-  MmaTile chosen{};
-  with_mma_tile(rows, columns, [&](auto tile) { chosen = name_of(tile); });
-  return chosen;
+template <class Params>
+void run_by_wgmma(const Params& params) {
+  launch(CudaSim{}, params, Conv2dAlgorithm::wgmma);
 }
 
 bool supports_mma(const Conv2dForward<bf16>& params) { return ddpm::kernels::supports_mma(params); }
@@ -80,7 +61,7 @@ bool supports_mma(const Conv2dForward<bf16>& params) { return ddpm::kernels::sup
 bool gives_moments(const Conv2dGeometry& g) { return conv2d_gives_moments<bf16>(CudaSim{}, g); }
 
 int parts_of_pixels(const Conv2dGeometry& g, std::int64_t tiles) {
-  return ddpm::kernels::parts_of_pixels(g, tiles);
+  return ddpm::kernels::parts_of_pixels(CudaSim{}.properties(), g, tiles);
 }
 
 template void run(const Conv2dForward<float>&);
@@ -109,6 +90,10 @@ template void run_on_tensor_cores(const Conv2dForward<float>&);
 template void run_on_tensor_cores(const Conv2dForward<bf16>&);
 template void run_on_tensor_cores(const Conv2dBackwardData<bf16>&);
 template void run_on_tensor_cores(const Conv2dBackwardWeight<bf16>&);
+template void run_by_wgmma(const Conv2dForward<float>&);
+template void run_by_wgmma(const Conv2dForward<bf16>&);
+template void run_by_wgmma(const Conv2dBackwardData<bf16>&);
+template void run_by_wgmma(const Conv2dBackwardWeight<bf16>&);
 template void run_on_general_cores(const Conv2dForward<bf16>&);
 template void run_on_general_cores(const Conv2dBackwardData<bf16>&);
 template void run_on_general_cores(const Conv2dBackwardWeight<bf16>&);

@@ -2,6 +2,7 @@
 // The kernels of convolutions and linear layers on CudaSim. Pointers in the parameters are to its memory.
 #pragma once
 
+#include <ddpm/kernels/block/mma_choice.hpp>
 #include <ddpm/ops/conv2d.hpp>
 #include <ddpm/ops/linear.hpp>
 
@@ -13,7 +14,7 @@ template <class Params>
 void run(const Params& params);
 
 enum class Tile { wide, narrow };
-enum class MmaTile { large, flat, small };
+using ddpm::kernels::MmaTile;
 
 // With the tile given, whatever the shape. Params: Conv2dForward and Conv2dBackwardData of float and bf16.
 template <class Params>
@@ -31,9 +32,10 @@ void run_with(MmaTile tile, int parts, const Conv2dBackwardWeight<bf16>& params)
 template <class Params>
 void run_on_tensor_cores(const Params& params);
 template <class Params>
+void run_by_wgmma(const Params& params);
+template <class Params>
 void run_on_general_cores(const Params& params);
 
-MmaTile mma_tile_for(std::int64_t rows, int columns);
 bool supports_mma(const Conv2dForward<bf16>& params);
 bool gives_moments(const Conv2dGeometry& g);
 

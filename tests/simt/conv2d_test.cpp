@@ -109,7 +109,7 @@ TEST_CASE("convolutions have the same bits under every schedule") {
   });
 }
 
-TEST_CASE("few channels are computed by narrow tiles") {
+TEST_CASE("few channels are computed by narrow tiles", "[executor]") {
   for (const int channels : {32, 33}) {
     const Tile expected = channels == 32 ? Tile::narrow : Tile::wide;
     Problem<float> p{.g = geometry({1, 1, 1, 1, 0}, channels, 1, no_padding)};
@@ -135,7 +135,7 @@ TEST_CASE("a weight's gradient of few tiles is computed in parts") {
     launch(Reference{}, p.backward_weight(on_host));
     const std::int64_t launches = Executor::instance().launches();
     simt::kernels::run(p.backward_weight(on_device));
-    CHECK(Executor::instance().launches() - launches == (n == 511 ? 1 : 2));
+    if (Executor::counts) CHECK(Executor::instance().launches() - launches == (n == 511 ? 1 : 2));
     CHECK(error_of(p.dweight) < gradient_tolerance);
   }
   const Conv2dGeometry many = geometry({128, 32, 32, 1, 0}, 1, 1, no_padding);
@@ -159,7 +159,7 @@ TEST_CASE("an infinity reaches only the pixels that read it") {
   }
 }
 
-TEST_CASE("convolutions move vectors, use whole sectors and meet no bank conflicts") {
+TEST_CASE("convolutions move vectors, use whole sectors and meet no bank conflicts", "[executor]") {
   for (const Tile tile : {Tile::wide, Tile::narrow}) {
     Problem<float> p{.g = geometry({1, 8, 8, 32, 32}, 64, 1, no_padding), .present = none};
     const auto check_traffic = [] {

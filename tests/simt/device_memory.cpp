@@ -8,6 +8,7 @@
 #include <new>
 
 #include "asan.hpp"
+#include "recording.hpp"
 
 namespace ddpm::simt {
 
@@ -45,33 +46,36 @@ void DeviceMemory::make_accessible(std::uintptr_t end) {
 }
 
 void* DeviceMemory::allocate(std::size_t bytes) {
-  std::vector<std::uintptr_t>& kept = kept_[bytes];
-  std::uintptr_t address;
-  if (kept.empty()) {
-    address = round_up(next_, alignment);
+  void* block = kept_.take(bytes);
+  if (!block) {
+    const std::uintptr_t address = round_up(next_, alignment);
     next_ = address + bytes + red_zone;
     make_accessible(next_);
+    block = reinterpret_cast<void*>(address);
+    kept_.add(bytes, block);
     ++stats_.system_allocations;
     stats_.bytes_held += static_cast<std::int64_t>(bytes);
-  } else {
-    address = kept.back();
-    kept.pop_back();
   }
-  live_.emplace(address, bytes);
+  live_.emplace(reinterpret_cast<std::uintptr_t>(block), bytes);
   ++stats_.requests;
   stats_.bytes_in_use += static_cast<std::int64_t>(bytes);
   stats_.peak_bytes_in_use = std::max(stats_.peak_bytes_in_use, stats_.bytes_in_use);
-  void* block = reinterpret_cast<void*>(address);
   unpoison(block, bytes);
-  std::memset(block, 0xff, bytes);
+  enqueue([=] { std::memset(block, 0xff, bytes); });
   return block;
 }
 
 void DeviceMemory::deallocate(void* block, std::size_t bytes) {
-  const auto address = reinterpret_cast<std::uintptr_t>(block);
-  live_.erase(address);
-  kept_[bytes].push_back(address);
   stats_.bytes_in_use -= static_cast<std::int64_t>(bytes);
+  if (kept_.put(bytes, block) && !kept_.is_recording()) retire(block, bytes);
+}
+
+void DeviceMemory::release(int graph) {
+  kept_.release(graph, [this](void* block, std::size_t bytes) { retire(block, bytes); });
+}
+
+void DeviceMemory::retire(void* block, std::size_t bytes) {
+  live_.erase(reinterpret_cast<std::uintptr_t>(block));
   poison(block, bytes);
 }
 

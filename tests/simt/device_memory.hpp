@@ -7,8 +7,8 @@
 #include <cstdint>
 #include <map>
 #include <string>
-#include <vector>
 
+#include <ddpm/core/kept_blocks.hpp>
 #include <ddpm/core/memory.hpp>
 
 #include "access.hpp"
@@ -20,10 +20,16 @@ class DeviceMemory {
  public:
   static DeviceMemory& instance();
 
-  // 256-byte aligned as cudaMalloc's, filled with 0xff: NaN as float and bf16. Throws std::bad_alloc.
+  // 256-byte aligned as cudaMalloc's, filled with 0xff (again whenever a recording is launched): NaN as float and bf16.
+  // Throws std::bad_alloc.
   void* allocate(std::size_t bytes);
   void deallocate(void* block, std::size_t bytes);
   MemoryStats stats() const { return stats_; }
+
+  // The blocks of a recording stay accessible until it is released.
+  void begin_recording() { kept_.begin_recording(); }
+  int end_recording() { return kept_.end_recording(); }
+  void release(int graph);
 
   bool contains(const void* address) const {
     return reinterpret_cast<std::uintptr_t>(address) - begin_ < reserved_bytes;
@@ -42,8 +48,10 @@ class DeviceMemory {
   std::uintptr_t begin_ = 0;
   std::uintptr_t next_ = 0;
   std::uintptr_t accessible_end_ = 0;
-  std::map<std::uintptr_t, std::size_t> live_;               // address to bytes
-  std::map<std::size_t, std::vector<std::uintptr_t>> kept_;  // bytes to freed blocks
+  void retire(void* block, std::size_t bytes);
+
+  std::map<std::uintptr_t, std::size_t> live_;  // address to bytes
+  ddpm::detail::KeptBlocks kept_;
   MemoryStats stats_;
 };
 

@@ -10,7 +10,7 @@
 
 namespace ddpm::simt::kernels {
 
-static void random_words_kernel(RandomWords p) {
+static __global__ void random_words_kernel(const __grid_constant__ RandomWords p) {
   using namespace ddpm::kernels;
   const auto own = SampleQuad::of_thread(quad * p.blocks);
   if (own.count == 0) return;

@@ -48,6 +48,11 @@ void Executor::check_launch(const Launch& launch) const {
 void Executor::run(const Launch& launch) {
   const std::lock_guard lock(mutex_);
   check_launch(launch);
+  if (plan) {
+    plan->push_back(launch);
+    plan->back().params = nullptr;
+    return;
+  }
   ++launches_;
   counters_.totals = {};
   counters_.totals.has_scalar_accesses = has_hooks_;

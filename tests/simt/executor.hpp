@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <vector>
 
 #include <ddpm/core/error.hpp>
 #include <ddpm/kernels/arch/executor_interface.hpp>
@@ -37,10 +38,12 @@ struct Limits {
 class Executor {
  public:
   static Executor& instance();
+  static constexpr bool counts = true;
 
   // Take effect with the next launch.
   Schedule schedule;
   Limits limits;
+  std::vector<Launch>* plan = nullptr;  // where launches are only listed, without their parameters
   bool finds_races = true;  // in race builds; slower by half
 
   // Of the last launch, also if it failed.

@@ -267,7 +267,7 @@ TEMPLATE_TEST_CASE("moments that the makers of x and x2 left are read in place o
         [&] {
           const std::int64_t before = Executor::instance().launches();
           run_forward(given, Kernels::streaming);
-          REQUIRE(Executor::instance().launches() - before == 2);
+          if (Executor::counts) REQUIRE(Executor::instance().launches() - before == 2);
         },
         op.y, op.mean, op.rstd);
     CHECK(error_of(op.y) < tolerance);
@@ -276,7 +276,7 @@ TEMPLATE_TEST_CASE("moments that the makers of x and x2 left are read in place o
   }
 }
 
-TEST_CASE("one launch for samples that fit into the registers of a block, else three") {
+TEST_CASE("one launch for samples that fit into the registers of a block, else three", "[executor]") {
   const auto launches = [](const Size& size) {
     Forward<float> op(size);
     const std::int64_t before = Executor::instance().launches();

@@ -2,12 +2,15 @@
 // Defines executor_interface.hpp: hands each request of the running thread to the part of its block that
 // serves it.
 #include <cstring>
+#include <utility>
+#include <vector>
 
 #include <ddpm/kernels/arch/executor_interface.hpp>
 
 #include "block.hpp"
 #include "device_memory.hpp"
 #include "executor.hpp"
+#include "recording.hpp"
 
 namespace ddpm::simt {
 
@@ -29,7 +32,17 @@ T add_atomically(T* to, T value, Site at) {
 
 }  // namespace
 
-void run_grid(const Launch& launch) { Executor::instance().run(launch); }
+void run_grid(const Launch& launch) {
+  struct alignas(128) Line {
+    std::byte bytes[128];
+  };
+  std::vector<Line> params((launch.params_bytes + sizeof(Line) - 1) / sizeof(Line));
+  std::memcpy(params.data(), launch.params, launch.params_bytes);
+  enqueue([own = launch, params = std::move(params)]() mutable {
+    own.params = params.data();
+    Executor::instance().run(own);
+  });
+}
 
 std::string kernel_name(const void* kernel) { return function_name(kernel); }
 

@@ -6,7 +6,7 @@
 #include "warp_kernels.hpp"
 
 using namespace ddpm::simt;
-using ddpm::kernels::DebugOptions;
+using ddpm::DebugOptions;
 
 TEST_CASE("DDPM_DEBUG is a list of words") {
   CHECK_FALSE(DebugOptions::parse(nullptr).log);
@@ -16,6 +16,8 @@ TEST_CASE("DDPM_DEBUG is a list of words") {
   CHECK(both.nan);
   CHECK_FALSE(both.sync);
   CHECK(DebugOptions::parse("verbose,sync,").sync);
+  CHECK(DebugOptions::parse("eager").any());
+  CHECK_FALSE(DebugOptions::parse("verbose").any());
 }
 
 TEST_CASE("blocks_for rounds up") {

@@ -69,6 +69,11 @@ struct RoundParams {
 
 __global__ void to_tf32_kernel(const RoundParams p) { p.out[threadIdx.x] = arch::to_tf32(p.in[threadIdx.x]); }
 
+__global__ void to_bf16_pair_kernel(const RoundParams p) {
+  const float value = p.in[threadIdx.x];
+  p.out[threadIdx.x] = arch::to_bf16_pair(value, -2 * value);
+}
+
 struct TileShared {
   alignas(16) std::uint16_t a[16][16];
   alignas(16) std::uint16_t b[8][16];
@@ -146,6 +151,9 @@ void run_mma_tf32(const MmaParams& params) {
 
 void run_to_tf32(const float* in, std::uint32_t* out, int count) {
   launch_kernel(CudaSim{}, 1, static_cast<unsigned>(count), to_tf32_kernel, {in, out});
+}
+void run_to_bf16_pair(const float* in, std::uint32_t* out, int count) {
+  launch_kernel(CudaSim{}, 1, static_cast<unsigned>(count), to_bf16_pair_kernel, {in, out});
 }
 
 void run_tile_product(const TileProduct& params) {

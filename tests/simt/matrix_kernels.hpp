@@ -19,6 +19,8 @@ void run_mma_bf16(const MmaParams& params);
 void run_mma_tf32(const MmaParams& params);
 
 void run_to_tf32(const float* in, std::uint32_t* out, int count);
+// Of each number and -2 times it.
+void run_to_bf16_pair(const float* in, std::uint32_t* out, int count);
 
 // out = the 16x8 product of a [16][16] and b [8][16] (row n holds the depths of column n), both loaded by
 // ldmatrix.

@@ -3,45 +3,14 @@
 #include <ddpm/ddpm.cuh>
 
 #include "op_test.hpp"
+#include "tiny_unet.hpp"
 
 using namespace ddpm;
 using namespace ddpm::simt;
 
 namespace {
 
-// Every kind of layer: both resamplers, attention, joined inputs, shortcuts, classes, dropout.
-UNetConfig tiny() {
-  UNetConfig config;
-  config.in_channels = config.out_channels = 3;
-  config.height = config.width = 8;
-  config.block_out_channels = {12, 20};
-  config.layers_per_block = 1;
-  config.norm_num_groups = 4;
-  config.attention_head_dim = 10;
-  config.down_blocks = {DownBlock::plain, DownBlock::attention};
-  config.up_blocks = {UpBlock::attention, UpBlock::plain};
-  config.num_class_embeds = 5;
-  config.dropout = 0.1;
-  return config;
-}
-
 constexpr int batch = 3;
-
-// Weights of a network that has trained for a while: those that start at zero would hide what they multiply.
-template <class T = float, class D>
-UNet<T, D> trained_net(const D& device, const UNetConfig& config = tiny()) {
-  UNet<T, D> net(device, config, Rng{5});
-  const auto values = net.parameters().values();
-  const Tensor<float, D> noise(device, values.shape());
-  fill_normal(RandomPosition{9, 0, 0, RandomStream::parameter_init},
-              noise.view().reshaped({1, noise.numel()}));
-  auto host = values.to_host();
-  const auto random = noise.to_host();
-  for (std::size_t i = 0; i < host.size(); ++i) host[i] += 0.05f * random[i];
-  values.upload(host);
-  net.parameters().changed();
-  return net;
-}
 
 struct Run {
   std::vector<double> losses;
@@ -49,9 +18,9 @@ struct Run {
 };
 
 // Steps of AdamW on images of bytes, with flips, labels, dropout, clipping and an average.
-template <class D>
+template <class T = float, class D>
 Run train(const D& device, int steps) {
-  Diffusion diffusion{trained_net(device), LinearSchedule{}};
+  Diffusion diffusion{trained_net<T>(device), LinearSchedule{}};
   AdamW optimizer{diffusion.model(), {.lr = 1e-3, .weight_decay = 0.01, .grad_clip = 0.5}};
   Ema ema{diffusion.model(), 0.9};
   Rng rng{3};
@@ -86,9 +55,9 @@ double largest_difference(const std::vector<float>& a, const std::vector<float>&
   return largest;
 }
 
-template <class D, class S>
+template <class T = float, class D, class S>
 std::vector<float> sample(const D& device, const S& sampler) {
-  const Diffusion diffusion{trained_net(device), LinearSchedule{}};
+  const Diffusion diffusion{trained_net<T>(device), LinearSchedule{}};
   Rng rng{11};
   const Tensor<std::int32_t, D> labels(device, {batch}, std::vector<std::int32_t>{0, 4, 2});
   return diffusion.with(diffusion.model())
@@ -106,6 +75,14 @@ TEST_CASE("three steps of training by kernels are those of Cpu") {
   // AdamW turns the sign of a gradient that is zero but for rounding into a whole step.
   CHECK(largest_difference(found.weights, expected.weights) < 3e-4);
   CHECK(largest_difference(found.average, expected.average) < 1e-4);
+}
+
+TEST_CASE("ten steps of training and of sampling in bf16 are those of Cpu but for the rounding") {
+  const Run expected = train<bf16>(Cpu{}, 10), found = train<bf16>(CudaSim{}, 10);
+  for (std::size_t i = 0; i < expected.losses.size(); ++i)
+    CHECK(found.losses[i] == Approx(expected.losses[i]).epsilon(0x1p-10));
+  const Ancestral sampler{.steps = 10};
+  CHECK(largest_difference(sample<bf16>(CudaSim{}, sampler), sample<bf16>(Cpu{}, sampler)) < 10 * 0x1p-8);
 }
 
 TEST_CASE("ten steps of sampling by kernels are those of Cpu") {

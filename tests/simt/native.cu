@@ -35,7 +35,7 @@ __global__ void every_instruction_kernel(const __grid_constant__ Params p) {
   arch::ldmatrix_transposed(x1, shared.a[lane % 16]);
   arch::ldmatrix_transposed(x2, shared.a[lane % 16]);
   arch::ldmatrix_transposed(x4, shared.a[lane % 16]);
-  x2[0] ^= x1[0] ^ arch::to_tf32(shared.big[lane]);
+  x2[0] ^= x1[0] ^ arch::to_tf32(shared.big[lane]) ^ arch::to_bf16_pair(shared.big[lane], 1);
   float d[4] = {};
   arch::mma_m16n8k16_bf16(d, x4, x2);
   arch::mma_m16n8k8_tf32(d, x4, x2);

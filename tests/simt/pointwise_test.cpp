@@ -46,39 +46,53 @@ struct NoisingKind {
 };
 
 template <class T>
+std::vector<T> rounded(const Operand<float>& operand) {
+  const std::vector<float> values = operand.device_values();
+  return {values.begin(), values.end()};
+}
+
+template <class T>
 void check_noising(const Size& size, const NoisingKind& kind) {
   const std::size_t count = size.count(), n = static_cast<std::size_t>(size.n);
   std::vector<std::uint8_t> bytes(count);
   for (std::size_t i = 0; i < count; ++i) bytes[i] = static_cast<std::uint8_t>(i * 37);
-  Operand<T> x0(normal_values<T>(count, 1), size.offset), noise(normal_values<T>(count, 2), size.offset);
+  Operand<float> x0(normal_values<float>(count, 1), size.offset);
+  Operand<float> noise(normal_values<float>(count, 2), size.offset);
   Operand<std::uint8_t> pixels(bytes, size.offset);
   Operand<std::int32_t> t(std::vector<std::int32_t>(n, 1));
   Operand<float> signal({0.9f, 0.8f}), sigma({0.4358899f, 0.6f});
-  Operand<T> xt(std::vector<T>(count), size.offset), target(std::vector<T>(count), size.offset);
+  Operand<float> xt(std::vector<float>(count), size.offset), target(std::vector<float>(count), size.offset);
+  Operand<T> model_input(std::vector<T>(count), size.offset + kind.has_noise);
   Noising<T> p{};
   // Of five samples from 12 on, the first and the last are flipped, so that reading beyond the last would be seen.
   p.position = {.seed = 7, .sample = 12, .step = 0, .stream = RandomStream::forward_noise};
   p.flip = kind.flip;
   p.prediction = kind.prediction;
   p.n = size.n, p.h = size.h, p.w = size.w, p.c = size.c;
-  const auto on_device = [&] {
+  Noising<T> on_device = [&] {
     Noising<T> q = p;
     q.x0 = kind.has_pixels ? nullptr : x0.device();
     q.pixels = kind.has_pixels ? pixels.device() : nullptr;
     q.noise = kind.has_noise ? noise.device() : nullptr;
     q.t = t.device(), q.signal = signal.device(), q.sigma = sigma.device();
-    q.xt = xt.device(), q.target = target.device();
+    q.xt = xt.device(), q.target = target.device(), q.model_input = model_input.device();
     return q;
   }();
   p.x0 = kind.has_pixels ? nullptr : x0.host();
   p.pixels = kind.has_pixels ? pixels.host() : nullptr;
   p.noise = kind.has_noise ? noise.host() : nullptr;
   p.t = t.host(), p.signal = signal.host(), p.sigma = sigma.host();
-  p.xt = xt.host(), p.target = target.host();
+  p.xt = xt.host(), p.target = target.host(), p.model_input = model_input.host();
   launch(Reference{}, p);
   run_everywhere(on_device, xt);
   CHECK(error_of(xt) < tolerance);
   CHECK(error_of(target) < tolerance);
+  CHECK(error_of(model_input) < tolerance);
+  CHECK(model_input.device_values() == rounded<T>(xt));
+  model_input.restore();
+  on_device.xt = nullptr;
+  simt::kernels::run(on_device);
+  CHECK(model_input.device_values() == rounded<T>(xt));
 }
 
 // Parameters of the reverse step with one row of coefficients in use, the second.
@@ -89,10 +103,9 @@ std::vector<DenoisingCoefficients<float>> coefficients(float sigma) {
 template <class T>
 void check_denoising(std::size_t n, std::size_t per_sample, std::size_t offset, float sigma, bool has_noise) {
   const std::size_t count = n * per_sample;
-  const std::vector<float> start = normal_values<float>(count, 3);
-  Operand<float> x(start, offset);
-  Operand<T> m(normal_values<T>(count, 4), offset), noise(normal_values<T>(count, 5), offset);
-  Operand<T> x0(std::vector<T>(count), offset);
+  Operand<float> x(normal_values<float>(count, 3), offset), noise(normal_values<float>(count, 5), offset);
+  Operand<float> x0(std::vector<float>(count), offset);
+  Operand<T> m(normal_values<T>(count, 4), offset), model_input(std::vector<T>(count), offset + has_noise);
   Operand<DenoisingCoefficients<float>> table(coefficients(sigma));
   Operand<std::int32_t> step({1});
   const RandomPosition position{.seed = 3, .sample = 2, .step = 0, .stream = RandomStream::sampler_noise};
@@ -100,21 +113,24 @@ void check_denoising(std::size_t n, std::size_t per_sample, std::size_t offset, 
   const auto elements = static_cast<std::int64_t>(per_sample);
   launch(Reference{},
          Denoising<T>{x.host(), m.host(), table.host(), step.host(), 1.0f, has_noise ? noise.host() : nullptr,
-                      position, x0.host(), samples, elements});
+                      position, x0.host(), samples, elements, model_input.host()});
   for_all_schedules([&] {
-    CudaSim{}.upload(x.device(), start.data(), count * sizeof(float));
+    x.restore();
     simt::kernels::run(Denoising<T>{x.device(), m.device(), table.device(), step.device(), 1.0f,
                                     has_noise ? noise.device() : nullptr, position, x0.device(), samples,
-                                    elements});
+                                    elements, model_input.device()});
     CHECK(error_of(x) < tolerance);
     CHECK(error_of(x0) < tolerance);
+    CHECK(error_of(model_input) < tolerance);
+    CHECK(model_input.device_values() == rounded<T>(x));
   });
 }
 
 template <class T>
 void check_loss(std::size_t n, std::size_t per_sample, std::size_t offset, bool has_weight) {
   const std::size_t count = n * per_sample;
-  Operand<T> prediction(normal_values<T>(count, 6), offset), target(normal_values<T>(count, 7), offset);
+  Operand<T> prediction(normal_values<T>(count, 6), offset);
+  Operand<float> target(normal_values<float>(count, 7), offset);
   Operand<float> weight(normal_values<float>(n, 8)), loss({0.0f});
   Operand<T> gradient(std::vector<T>(count), offset);
   const auto samples = static_cast<int>(n);
@@ -134,15 +150,16 @@ void check_loss_of_noise(std::size_t per_sample, std::size_t offset) {
   constexpr std::size_t n = 3;
   const std::size_t count = n * per_sample;
   const auto elements = static_cast<std::int64_t>(per_sample);
-  Operand<T> prediction(normal_values<T>(count, 6), offset), target(std::vector<T>(count), offset);
+  Operand<T> prediction(normal_values<T>(count, 6), offset);
+  Operand<float> xt(normal_values<float>(count, 7), offset), target(std::vector<float>(count), offset);
   Operand<T> gradient(std::vector<T>(count), offset), gradient_again(std::vector<T>(count), offset);
   Operand<float> weight(normal_values<float>(n, 8)), loss({0.0f}), loss_again({1.0f}), one({1.0f});
   Operand<std::int32_t> t({0, 0, 0});
   const auto run_on = [&](auto at, auto run) {
     Noising<T> noising{};
-    noising.x0 = at(prediction), noising.t = at(t), noising.signal = noising.sigma = at(one);
+    noising.x0 = at(xt), noising.t = at(t), noising.signal = noising.sigma = at(one);
     noising.position = {.seed = 7, .sample = 11, .step = 0, .stream = RandomStream::forward_noise};
-    noising.xt = at(gradient), noising.target = at(target);
+    noising.xt = at(xt), noising.target = at(target);
     noising.n = n, noising.h = 1, noising.w = static_cast<int>(per_sample), noising.c = 1;
     run(noising);
     MseLoss<T> p{at(prediction), at(target), at(weight), at(loss), at(gradient), n, elements};
@@ -171,6 +188,9 @@ void check_adamw(std::size_t count, std::size_t offset, bool has_options) {
       average(start, offset);
   Operand<bf16> copy(std::vector<bf16>(count), offset);
   Operand<float> norm({50.0f});
+  const AdamWOptions options{.lr = 0.01, .eps = 0.1, .weight_decay = 0.1, .grad_clip = 1.0};
+  Operand<AdamWStep> step({adamw_step(options, 2, 0.99)});
+  Operand<double> decay({0.5});
   AdamWUpdate<float> p{.value = value.host(),
                        .gradient = gradient.host(),
                        .first = first.host(),
@@ -178,10 +198,8 @@ void check_adamw(std::size_t count, std::size_t offset, bool has_options) {
                        .average = has_options ? average.host() : nullptr,
                        .copy = has_options ? copy.host() : nullptr,
                        .squared_norm = has_options ? norm.host() : nullptr,
-                       .options = {.lr = 0.01, .eps = 0.1, .weight_decay = 0.1, .grad_clip = 1.0},
-                       .correction1 = 1 - 0.9 * 0.9,
-                       .correction2 = 1 - 0.999 * 0.999,
-                       .ema_decay = 0.99,
+                       .step = step.host(),
+                       .options = options,
                        .count = static_cast<std::int64_t>(count)};
   launch(Reference{}, p);
   p.value = value.device(), p.gradient = gradient.device(), p.first = first.device(),
@@ -189,11 +207,12 @@ void check_adamw(std::size_t count, std::size_t offset, bool has_options) {
   p.average = has_options ? average.device() : nullptr;
   p.copy = has_options ? copy.device() : nullptr;
   p.squared_norm = has_options ? norm.device() : nullptr;
+  p.step = step.device();
   simt::kernels::run(p);
   for (Operand<float>* result : {&value, &first, &square, &average}) CHECK(error_of(*result) < tolerance);
   CHECK(error_of(copy) < tolerance);
-  launch(Reference{}, EmaUpdate<float>{value.host(), average.host(), 0.5, p.count});
-  simt::kernels::run(EmaUpdate<float>{value.device(), average.device(), 0.5, p.count});
+  launch(Reference{}, EmaUpdate<float>{value.host(), average.host(), decay.host(), p.count});
+  simt::kernels::run(EmaUpdate<float>{value.device(), average.device(), decay.device(), p.count});
   CHECK(error_of(average) < tolerance);
 }
 
@@ -217,12 +236,28 @@ TEST_CASE("time steps are those of the host, integer for integer") {
   CHECK(std::equal(t.host(), t.host() + 300, t.device_values().begin()));
 }
 
+TEST_CASE("samples are counted from an origin on the device") {
+  constexpr std::uint64_t first = 0xfffffffeu;  // the third sample needs more than 32 bits
+  const Operand<std::uint64_t> origin({first - 1});
+  const RandomPosition position{9, first, 0, RandomStream::forward_noise};
+  const RandomPosition from_origin{9, 1, 0, RandomStream::forward_noise, origin.device()};
+  Operand<std::int32_t> t(std::vector<std::int32_t>(3));
+  launch(Reference{}, DrawTimesteps{t.host(), position, 3, 1000});
+  simt::kernels::run(DrawTimesteps{t.device(), from_origin, 3, 1000});
+  CHECK(std::equal(t.host(), t.host() + 3, t.device_values().begin()));
+  Operand<float> x(std::vector<float>(3 * 8));
+  launch(Reference{}, FillNormal<float>{x.host(), position, 3, 8});
+  run_everywhere(FillNormal<float>{x.device(), from_origin, 3, 8}, x);
+  CHECK(error_of(x) == 0);
+}
+
 TEST_CASE("the reverse step") {
   for (const std::size_t per_sample : {1u, 13u, 1032u}) {
     check_denoising<float>(3, per_sample, 0, 0.5f, false);
     check_denoising<float>(2, per_sample, 1, 0.5f, true);
     check_denoising<float>(2, per_sample, 0, 0.0f, false);
     check_denoising<bf16>(3, per_sample, 0, 0.5f, false);
+    check_denoising<bf16>(2, per_sample, 0, 0.5f, true);
   }
 }
 
@@ -319,6 +354,7 @@ TEST_CASE("AdamW rounds the bf16 copy to nearest even") {
   for (const std::uint32_t word : words) weights.push_back(std::bit_cast<float>(word));
   const Operand<float> value(weights), zeros{std::vector<float>(words.size())};
   const Operand<bf16> copy{std::vector<bf16>(words.size())};
+  const Operand<AdamWStep> step({adamw_step({.lr = 0}, 1)});
   simt::kernels::run(AdamWUpdate<float>{.value = value.device(),
                                         .gradient = zeros.device(),
                                         .first = zeros.device(),
@@ -326,10 +362,8 @@ TEST_CASE("AdamW rounds the bf16 copy to nearest even") {
                                         .average = nullptr,
                                         .copy = copy.device(),
                                         .squared_norm = nullptr,
+                                        .step = step.device(),
                                         .options = {.lr = 0},
-                                        .correction1 = 1,
-                                        .correction2 = 1,
-                                        .ema_decay = 0,
                                         .count = static_cast<std::int64_t>(words.size())});
   const std::vector<bf16> rounded = copy.device_values();
   for (std::size_t i = 0; i < expected.size(); ++i) CHECK(rounded[i].bits == expected[i]);

@@ -71,12 +71,13 @@ TEST_CASE("traffic of noising") {
     check_traffic(p, {requests, bytes, 2 * requests, 2 * floats, 3 * warps, 0, 3 * blocks});
   }
   SECTION("bf16") {
-    const auto x0 = operand<bf16>(1), xt = operand<bf16>(3), target = operand<bf16>(4);
+    const auto x0 = operand<float>(1), xt = operand<float>(3), target = operand<float>(4);
+    const auto model_input = operand<bf16>(5);
     auto p = set_up(Noising<bf16>{});
-    p.x0 = x0.device(), p.xt = xt.device(), p.target = target.device();
-    check_traffic(p, {requests, halves, 2 * requests, 2 * halves, 3 * warps, 0, 3 * blocks});
-    p.x0 = nullptr, p.pixels = pixels.device();
-    check_traffic(p, {requests, bytes, 2 * requests, 2 * halves, 3 * warps, 0, 3 * blocks});
+    p.x0 = x0.device(), p.xt = xt.device(), p.model_input = model_input.device();
+    check_traffic(p, {requests, floats, 2 * requests, floats + halves, 3 * warps, 0, 3 * blocks});
+    p.x0 = nullptr, p.pixels = pixels.device(), p.xt = nullptr, p.target = target.device();
+    check_traffic(p, {requests, bytes, 2 * requests, floats + halves, 3 * warps, 0, 3 * blocks});
   }
 }
 
@@ -84,7 +85,7 @@ TEST_CASE("traffic of the reverse step") {
   const Operand<DenoisingCoefficients<float>> table({{}, {1.1f, -0.4f, 0.3f, 0.6f, 0.1f, 0.5f, 4}});
   const Operand<std::int32_t> step({1});
   const auto x = operand<float>(1), m = operand<float>(2), z = operand<float>(3), x0 = operand<float>(4);
-  const auto half_m = operand<bf16>(2);
+  const auto half_m = operand<bf16>(2), model_input = operand<bf16>(5);
   // The step, and six words of a row of the table, which lie in two sectors.
   Denoising<float> p{x.device(), m.device(), table.device(), step.device(), 1.0f, nullptr, {},
                      nullptr,    n,          per_sample};
@@ -100,24 +101,27 @@ TEST_CASE("traffic of the reverse step") {
                                 {},
                                 nullptr,
                                 n,
-                                per_sample},
-                {2 * requests, floats + halves, requests, floats, 7 * warps, 0, 3 * blocks});
+                                per_sample,
+                                model_input.device()},
+                {2 * requests, floats + halves, 2 * requests, floats + halves, 7 * warps, 0, 3 * blocks});
   check_traffic(FillNormal<float>{x.device(), {}, n, per_sample}, {0, 0, requests, floats});
 }
 
 TEMPLATE_TEST_CASE("traffic of the loss", "", float, bf16) {
   using T = TestType;
   const std::int64_t sectors = sizeof(T) == 4 ? floats : halves;
-  const auto prediction = operand<T>(1), target = operand<T>(2), gradient = operand<T>(3);
+  const auto prediction = operand<T>(1), gradient = operand<T>(3);
+  const auto target = operand<float>(2);
   const Operand<float> weight({1, 2, 3, 4}), loss({0});
   // Each block stores a partial sum; one more reads all of them, in one sector, and stores the loss.
   MseLoss<T> p{prediction.device(), target.device(), nullptr, loss.device(), gradient.device(), n,
                per_sample};
-  check_traffic(p, {2 * requests, 2 * sectors, requests, sectors, 1, blocks + 1, blocks + 2});
+  const std::int64_t loads = sectors + floats;
+  check_traffic(p, {2 * requests, loads, requests, sectors, 1, blocks + 1, blocks + 2});
   p.weight = weight.device();
-  check_traffic(p, {2 * requests, 2 * sectors, requests, sectors, warps + 1, blocks + 1, 2 * blocks + 2});
+  check_traffic(p, {2 * requests, loads, requests, sectors, warps + 1, blocks + 1, 2 * blocks + 2});
   p.dprediction = nullptr;
-  check_traffic(p, {2 * requests, 2 * sectors, 0, 0, warps + 1, blocks + 1, 2 * blocks + 2});
+  check_traffic(p, {2 * requests, loads, 0, 0, warps + 1, blocks + 1, 2 * blocks + 2});
 }
 
 TEST_CASE("traffic of the squared norm") {
@@ -132,6 +136,8 @@ TEST_CASE("traffic of AdamW, with clipping, EMA and a bf16 copy") {
              average = operand<float>(4);
   const Operand<float> second{std::vector<float>(count)}, norm({1});
   const auto copy = operand<bf16>(5);
+  const Operand<AdamWStep> step({adamw_step({}, 1, 0.99)});
+  const Operand<double> decay({0.99});
   AdamWUpdate<float> p{.value = value.device(),
                        .gradient = gradient.device(),
                        .first = first.device(),
@@ -139,16 +145,14 @@ TEST_CASE("traffic of AdamW, with clipping, EMA and a bf16 copy") {
                        .average = average.device(),
                        .copy = copy.device(),
                        .squared_norm = norm.device(),
+                       .step = step.device(),
                        .options = {.grad_clip = 1},
-                       .correction1 = 0.1,
-                       .correction2 = 0.001,
-                       .ema_decay = 0.99,
                        .count = count};
-  check_traffic(p, {5 * requests, 5 * floats, 5 * requests, 4 * floats + halves, warps, 0, blocks});
+  check_traffic(p, {5 * requests, 5 * floats, 5 * requests, 4 * floats + halves, 5 * warps, 0, 2 * blocks});
   p.average = nullptr, p.copy = nullptr, p.squared_norm = nullptr;
-  check_traffic(p, {4 * requests, 4 * floats, 3 * requests, 3 * floats});
-  check_traffic(EmaUpdate<float>{value.device(), average.device(), 0.99, count},
-                {2 * requests, 2 * floats, requests, floats});
+  check_traffic(p, {4 * requests, 4 * floats, 3 * requests, 3 * floats, 4 * warps, 0, blocks});
+  check_traffic(EmaUpdate<float>{value.device(), average.device(), decay.device(), count},
+                {2 * requests, 2 * floats, requests, floats, warps, 0, blocks});
 }
 
 TEMPLATE_TEST_CASE("traffic of SiLU", "", float, bf16) {

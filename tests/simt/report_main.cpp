@@ -101,8 +101,8 @@ void report_activation() {
 
 void report_diffusion() {
   Noising<bf16> noising{};
-  noising.pixels = zeros<std::uint8_t>(count), noising.xt = zeros<bf16>(count),
-  noising.target = zeros<bf16>(count);
+  noising.pixels = zeros<std::uint8_t>(count), noising.model_input = zeros<bf16>(count),
+  noising.target = zeros<float>(count);
   noising.t = zeros<std::int32_t>(n), noising.signal = zeros<float>(1), noising.sigma = zeros<float>(1);
   noising.n = n, noising.h = h, noising.w = w, noising.c = c;
   report("noising", "from bytes, with target", noising);
@@ -117,13 +117,14 @@ void report_diffusion() {
                          {},
                          nullptr,
                          n,
-                         per_sample});
+                         per_sample,
+                         zeros<bf16>(count)});
   report("denoising", "counter of steps",
          BeginStep<float>{zeros<DenoisingCoefficients<float>>(2), zeros<std::int32_t>(1),
                           zeros<std::int32_t>(n), n});
   report("denoising", "normal noise", FillNormal<bf16>{zeros<bf16>(count), {}, n, per_sample});
   report("loss", "with gradient",
-         MseLoss<bf16>{zeros<bf16>(count), zeros<bf16>(count), nullptr, zeros<float>(1), zeros<bf16>(count),
+         MseLoss<bf16>{zeros<bf16>(count), zeros<float>(count), nullptr, zeros<float>(1), zeros<bf16>(count),
                        n, per_sample});
 }
 
@@ -137,12 +138,10 @@ void report_training() {
                             zeros<float>(count),
                             zeros<bf16>(count),
                             zeros<float>(1),
+                            zeros<AdamWStep>(1),
                             {.grad_clip = 1},
-                            0.1,
-                            0.001,
-                            0.99,
                             count});
-  report("adamw", "EMA alone", EmaUpdate<float>{x, zeros<float>(count), 0.99, count});
+  report("adamw", "EMA alone", EmaUpdate<float>{x, zeros<float>(count), zeros<double>(1), count});
   report("reduce", "squared norm", SquaredNorm<float>{x, zeros<float>(1), count});
   report("reduce", "gradient of a bias",
          BiasBackward<bf16>{zeros<bf16>(count), nullptr, zeros<float>(c), n, h * w, c});

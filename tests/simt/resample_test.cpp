@@ -107,7 +107,7 @@ TEMPLATE_TEST_CASE("the gradient of a bias", "", float, bf16) {
   }
 }
 
-TEST_CASE("upsampling and its gradient move no byte twice, in whole sectors") {
+TEST_CASE("upsampling and its gradient move no byte twice, in whole sectors", "[executor]") {
   constexpr int n = 2, h = 4, w = 8, c = 16;
   constexpr std::int64_t small = std::int64_t{n} * h * w * c * 4, large = 4 * small;
   const Operand<float> x(std::vector<float>(small / 4)), y(std::vector<float>(large / 4));
@@ -124,7 +124,7 @@ TEST_CASE("upsampling and its gradient move no byte twice, in whole sectors") {
   check(counters().global_stores, small);
 }
 
-TEST_CASE("the gradient of a bias reads dy once") {
+TEST_CASE("the gradient of a bias reads dy once", "[executor]") {
   constexpr int n = 2, hw = 512, c = 64;
   constexpr std::int64_t bytes = std::int64_t{n} * hw * c * 4;
   const Operand<float> dy{std::vector<float>(bytes / 4)}, per_sample{std::vector<float>(n * c)};

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What the tests of kernels share: arrays of CudaSim, every schedule, and launches that must fail.
+// What the tests of kernels share: arrays of CudaSim, every schedule, and launches that must fail. Tests tagged
+// [executor] ask what a GPU does not tell.
 #pragma once
 
 #include <cstdlib>
@@ -11,7 +12,11 @@
 #include "catch_shim.hpp"
 
 #include "cuda_sim.hpp"
+#if defined(DDPM_SIMT_HOST)
 #include "executor.hpp"
+#else
+#include "native/executor.hpp"
+#endif
 
 namespace ddpm::simt {
 

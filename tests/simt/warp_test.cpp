@@ -94,7 +94,7 @@ TEST_CASE("atomicAdd exists for every type that kernels add") {
   CHECK(large.host()[0] == 1 + 51 * (1ull << 33));
 }
 
-TEST_CASE("fast mathematics is near the functions of the standard library") {
+TEST_CASE("fast mathematics is near the functions of the standard library", "[executor]") {
   std::vector<float> x(64);
   for (std::size_t i = 0; i < x.size(); ++i) x[i] = 0.1f + 0.37f * static_cast<float>(i);
   const DeviceArray<float> source(x);
@@ -122,7 +122,7 @@ TEST_CASE("an empty grid is no launch") {
   CHECK(Executor::instance().launches() == before);
 }
 
-TEST_CASE("memory of the device is exact, reused, and counted") {
+TEST_CASE("memory of the device is exact, reused, and counted", "[executor]") {
   const ddpm::CudaSim device;
   const ddpm::MemoryStats before = device.memory();
   void* first = device.allocate(37);

@@ -61,18 +61,19 @@ struct TinyBatches : ddpm::Loader<float, ddpm::Cpu> {
 };
 
 // The parts of a run, which borrow from each other.
-struct TinyRun {
-  using Net = ddpm::UNet<float, ddpm::Cpu>;
+template <class T>
+struct TinyRunOf {
+  using Net = ddpm::UNet<T, ddpm::Cpu>;
   using Batches = TinyBatches;
   using Schedule = ddpm::LinearSchedule;
 
-  explicit TinyRun(const TinyOptions& options = {})
+  explicit TinyRunOf(const TinyOptions& options = {})
       : loader(tiny_images(22, 1), ddpm::Cpu{}, {.batch = options.batch, .classes = 3, .flip = true},
                {options.seed}),
         held_out(tiny_images(8, 2), ddpm::Cpu{}, {.batch = 4, .classes = 3}, {options.seed}),
         diffusion(Net(ddpm::Cpu{}, tiny_config(), {options.seed}), Schedule{}),
         trainer(diffusion, loader, options.trainer, {options.seed}) {}
-  TinyRun(const TinyRun&) = delete;
+  TinyRunOf(const TinyRunOf&) = delete;
 
   // Saves, evaluates and samples at steps that do not divide each other.
   static ddpm::io::RunOptions options(const std::filesystem::path& out, std::int64_t steps) {
@@ -100,5 +101,7 @@ struct TinyRun {
   ddpm::Trainer<Net, Schedule, Batches> trainer;
   std::function<void(const ddpm::StepReport&)> on_step = {};
 };
+
+using TinyRun = TinyRunOf<float>;
 
 }  // namespace train_support

@@ -50,8 +50,9 @@ fs::path checkpoint(const fs::path& out, int step) {
   return out / "checkpoints" / ("step-" + std::string(8 - digits.size(), '0') + digits);
 }
 
+template <class T = float>
 int train(const fs::path& out, int steps, bool resume = false) {
-  TinyRun run;
+  TinyRunOf<T> run;
   io::RunOptions options = TinyRun::options(out, steps);
   options.resume = resume;
   return run.train(options);
@@ -103,6 +104,15 @@ TEST_CASE("2 N steps are N steps, a resume and N steps, for any number of thread
     CHECK(logged_steps(out) == logged_steps(folder / "whole"));
   }
   CHECK(logged_steps(folder / "whole") == std::vector{2, 4, 6, 8, 10, 12, 14});
+}
+
+TEST_CASE("a run in bf16 is continued exactly", "[run]") {
+  const Quiet quiet;
+  const TemporaryFolder folder;
+  REQUIRE(train<bf16>(folder / "whole", 10) == 0);
+  REQUIRE(train<bf16>(folder / "cut", 7) == 0);
+  REQUIRE(train<bf16>(folder / "cut", 10, true) == 0);
+  check_same(checkpoint(folder / "whole", 10), checkpoint(folder / "cut", 10));
 }
 
 TEST_CASE("a run that a signal ends within a step goes on within it", "[run]") {

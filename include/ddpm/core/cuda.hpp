@@ -7,22 +7,23 @@
 #include <cstdint>
 #include <map>
 #include <mutex>
-#include <string>
-#include <tuple>
-#include <vector>
+#include <utility>
 
 #include <cuda_runtime_api.h>
 
 #include <ddpm/core/device.hpp>
 #include <ddpm/core/error.hpp>
+#include <ddpm/core/graph.hpp>
+#include <ddpm/core/kept_blocks.hpp>
 
 namespace ddpm {
 
 namespace detail {
 
 inline void cuda_check(cudaError_t status, const char* call) {
-  if (status != cudaSuccess)
-    throw DeviceError(message(call, " failed: ", cudaGetErrorString(status)), status);
+  if (status == cudaSuccess) return;
+  cudaGetLastError();  // or the next launch would report it once more
+  throw DeviceError(message(call, " failed: ", cudaGetErrorString(status)), status);
 }
 
 // Makes a device the calling thread's current one, and the former one again at the end.
@@ -59,9 +60,7 @@ inline cudaStream_t own_stream(int index) {
   return entry->second;
 }
 
-// Memory of all devices. Blocks are kept by stream and size and handed out again last in, first out: a
-// repeated sequence of requests gets the same addresses, which a captured graph relies on, and reuse within
-// one stream needs no wait. Thread-safe.
+// Memory of all devices, kept by stream, so that reuse within one stream needs no wait. Thread-safe.
 class CudaPool {
  public:
   static CudaPool& instance() {
@@ -72,10 +71,9 @@ class CudaPool {
   void* allocate(int device, cudaStream_t stream, std::size_t bytes) {
     const std::size_t size = block_size(bytes);
     const std::lock_guard lock(mutex_);
-    std::vector<void*>& kept = kept_[{device, stream, size}];
-    if (kept.empty()) kept.push_back(take_from_system(device, stream, size, kept));
-    void* block = kept.back();
-    kept.pop_back();
+    KeptBlocks& kept = kept_[{device, stream}];
+    void* block = kept.take(size);
+    if (!block) block = take_from_system(device, stream, size);
     MemoryStats& stats = stats_[device];
     ++stats.requests;
     stats.bytes_in_use += static_cast<std::int64_t>(size);
@@ -86,8 +84,21 @@ class CudaPool {
   void deallocate(int device, cudaStream_t stream, void* block, std::size_t bytes) noexcept {
     const std::size_t size = block_size(bytes);
     const std::lock_guard lock(mutex_);
-    kept_[{device, stream, size}].push_back(block);  // capacity was reserved when the block was taken
+    kept_[{device, stream}].put(size, block);
     stats_[device].bytes_in_use -= static_cast<std::int64_t>(size);
+  }
+
+  void begin_recording(int device, cudaStream_t stream) {
+    const std::lock_guard lock(mutex_);
+    kept_[{device, stream}].begin_recording();
+  }
+  int end_recording(int device, cudaStream_t stream) {
+    const std::lock_guard lock(mutex_);
+    return kept_[{device, stream}].end_recording();
+  }
+  void release(int device, cudaStream_t stream, int graph) {
+    const std::lock_guard lock(mutex_);
+    kept_[{device, stream}].release(graph, [](void*, std::size_t) {});
   }
 
   MemoryStats stats(int device) {
@@ -99,8 +110,6 @@ class CudaPool {
   CudaPool& operator=(const CudaPool&) = delete;
 
  private:
-  using Key = std::tuple<int, cudaStream_t, std::size_t>;
-
   // The driver may be gone when static objects are destroyed, so the blocks are left to the end of the
   // process.
   CudaPool() = default;
@@ -111,28 +120,89 @@ class CudaPool {
     return (std::max<std::size_t>(bytes, 1) + unit - 1) / unit * unit;
   }
 
-  void* take_from_system(int device, cudaStream_t stream, std::size_t size, std::vector<void*>& kept) {
+  void* take_from_system(int device, cudaStream_t stream, std::size_t size) {
     const CurrentDevice current(device);
+    KeptBlocks& kept = kept_[{device, stream}];
     void* block = nullptr;
-    const cudaError_t status = cudaMallocAsync(&block, size, stream);
-    if (status != cudaSuccess)
-      throw DeviceError(message("cudaMallocAsync of ", size, " bytes failed: ", cudaGetErrorString(status),
-                                "; ", stats_[device].bytes_in_use, " bytes are in use"),
-                        status);
+    const cudaError_t status =
+        kept.is_recording() ? allocate_while_recording(&block, size) : cudaMallocAsync(&block, size, stream);
+    cuda_check(status, message("the allocation of ", size, " bytes, with ", stats_[device].bytes_in_use,
+                               " bytes in use,")
+                           .c_str());
     MemoryStats& stats = stats_[device];
     ++stats.system_allocations;
     stats.bytes_held += static_cast<std::int64_t>(size);
-    kept.reserve(static_cast<std::size_t>(++taken_[{device, stream, size}]));
+    kept.add(size, block);
     return block;
   }
 
+  // Not in the order of the stream, which would make the allocation a part of the graph.
+  static cudaError_t allocate_while_recording(void** block, std::size_t size) {
+    cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
+    cudaThreadExchangeStreamCaptureMode(&mode);
+    const cudaError_t status = cudaMalloc(block, size);
+    cudaThreadExchangeStreamCaptureMode(&mode);
+    return status;
+  }
+
   std::mutex mutex_;
-  std::map<Key, std::vector<void*>> kept_;
-  std::map<Key, std::int64_t> taken_;  // blocks of each kind ever taken: the most that can be kept
+  std::map<std::pair<int, cudaStream_t>, KeptBlocks> kept_;
   std::map<int, MemoryStats> stats_;
 };
 
 }  // namespace detail
+
+// A recording of Cuda's work, see ddpm/core/graph.hpp. Move-only.
+class CudaGraph {
+ public:
+  // Records what `body` does with the stream, which the calling thread alone uses meanwhile.
+  template <class Body>
+  CudaGraph(int device, cudaStream_t stream, Body&& body) : device_(device), stream_(stream) {
+    const detail::CurrentDevice current(device);
+    detail::CudaPool& pool = detail::CudaPool::instance();
+    detail::cuda_check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal),
+                       "cudaStreamBeginCapture");
+    pool.begin_recording(device, stream);
+    cudaGraph_t graph = nullptr;
+    try {
+      body();
+    } catch (...) {
+      cudaStreamEndCapture(stream, &graph);
+      if (graph) cudaGraphDestroy(graph);
+      cudaGetLastError();
+      pool.release(device, stream, pool.end_recording(device, stream));
+      throw;
+    }
+    blocks_ = pool.end_recording(device, stream);
+    cudaError_t status = cudaStreamEndCapture(stream, &graph);
+    if (status == cudaSuccess) status = cudaGraphInstantiate(&executable_, graph, 0);
+    if (graph) cudaGraphDestroy(graph);
+    if (status != cudaSuccess) pool.release(device, stream, blocks_);
+    detail::cuda_check(status, "the recording of a graph");
+  }
+  CudaGraph(CudaGraph&& other) noexcept
+      : device_(other.device_),
+        stream_(other.stream_),
+        blocks_(other.blocks_),
+        executable_(std::exchange(other.executable_, nullptr)) {}
+  CudaGraph& operator=(CudaGraph&&) = delete;
+  ~CudaGraph() {
+    if (!executable_) return;
+    cudaGraphExecDestroy(executable_);
+    detail::CudaPool::instance().release(device_, stream_, blocks_);
+  }
+
+  void launch() const {
+    const detail::CurrentDevice current(device_);
+    detail::cuda_check(cudaGraphLaunch(executable_, stream_), "cudaGraphLaunch");
+  }
+
+ private:
+  int device_;
+  cudaStream_t stream_;
+  int blocks_ = 0;
+  cudaGraphExec_t executable_ = nullptr;
+};
 
 // Cuda{1} works on the second GPU with a stream of the library's own; Cuda{stream} on the current GPU with a
 // stream that the caller keeps alive. Copies of the value are the same device. Threads may share it as they
@@ -141,6 +211,7 @@ class Cuda {
  public:
   static constexpr bool is_host = false;
   static constexpr bool is_gpu = true;
+  using Graph = CudaGraph;
 
   Cuda() = default;
   explicit Cuda(int index) : index_(index) {
@@ -163,9 +234,11 @@ class Cuda {
     detail::CudaPool::instance().deallocate(index_, stream(), block, bytes);
   }
   void upload(void* to, const void* from, std::size_t bytes) const {
+    refuse_while_recording("upload");
     copy(to, from, bytes, cudaMemcpyHostToDevice);
   }
   void download(void* to, const void* from, std::size_t bytes) const {
+    refuse_while_recording("download");
     copy(to, from, bytes, cudaMemcpyDeviceToHost);
     synchronize();
   }
@@ -177,14 +250,38 @@ class Cuda {
     const detail::CurrentDevice current(index_);
     detail::cuda_check(cudaMemsetAsync(to, 0, bytes, stream()), "cudaMemsetAsync");
   }
-  void synchronize() const { detail::cuda_check(cudaStreamSynchronize(stream()), "cudaStreamSynchronize"); }
+  void synchronize() const {
+    refuse_while_recording("synchronize");
+    detail::cuda_check(cudaStreamSynchronize(stream()), "cudaStreamSynchronize");
+  }
+  template <class Body>
+  Graph capture(Body&& body) const {
+    return {index_, stream(), body};
+  }
   MemoryStats memory() const { return detail::CudaPool::instance().stats(index_); }
+  GpuProperties properties() const {
+    const auto attribute = [&](cudaDeviceAttr which) {
+      int value = 0;
+      detail::cuda_check(cudaDeviceGetAttribute(&value, which, index_), "cudaDeviceGetAttribute");
+      return value;
+    };
+    return {.multiprocessors = attribute(cudaDevAttrMultiProcessorCount),
+            .capability = 10 * attribute(cudaDevAttrComputeCapabilityMajor) +
+                          attribute(cudaDevAttrComputeCapabilityMinor)};
+  }
 
  private:
   void copy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind) const {
     if (bytes == 0) return;
     const detail::CurrentDevice current(index_);
     detail::cuda_check(cudaMemcpyAsync(to, from, bytes, kind, stream()), "cudaMemcpyAsync");
+  }
+  // Before the call that would spoil the recording.
+  void refuse_while_recording(const char* call) const {
+    cudaStreamCaptureStatus status;
+    detail::cuda_check(cudaStreamIsCapturing(stream(), &status), "cudaStreamIsCapturing");
+    if (status != cudaStreamCaptureStatusNone)
+      throw detail::recording_error(call, cudaErrorStreamCaptureUnsupported);
   }
 
   int index_ = 0;

@@ -30,9 +30,17 @@ concept Device = std::copyable<D> && std::is_trivially_copyable_v<D> &&
   { D::is_gpu } -> std::convertible_to<bool>;
 };
 
+// What the choice of a kernel depends on.
+struct GpuProperties {
+  int multiprocessors;
+  int capability = 80;  // 10 * major + minor
+};
+
 // Runs the kernels of kernels/ddpm/kernels: Cuda, and the host executor of the tests.
 template <class D>
-concept GpuLike = Device<D> && D::is_gpu;
+concept GpuLike = Device<D> && D::is_gpu && requires(const D device) {
+  { device.properties() } -> std::same_as<GpuProperties>;
+};
 
 // Memory of the device can be read and written by the host directly.
 template <class D>

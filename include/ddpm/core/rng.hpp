@@ -49,12 +49,19 @@ struct RandomPosition {
   std::uint64_t sample;
   std::uint32_t step;
   RandomStream stream;
+  const std::uint64_t* origin = nullptr;  // of samples, on the device: for work that is recorded; null: 0
 };
+
+// The number in the run, where `origin` can be read.
+DDPM_HOST_DEVICE inline constexpr std::uint64_t sample_number(const RandomPosition& at) {
+  return at.origin ? *at.origin + at.sample : at.sample;
+}
 
 // Four random words for elements 4 * block to 4 * block + 3 of the sample, counted in N H W C order.
 DDPM_HOST_DEVICE inline constexpr PhiloxWords random_words(const RandomPosition& at, std::uint32_t block) {
-  const auto high = static_cast<std::uint32_t>(at.sample >> 32);
-  return philox4x32_10({{block, static_cast<std::uint32_t>(at.sample), at.step,
+  const std::uint64_t sample = sample_number(at);
+  const auto high = static_cast<std::uint32_t>(sample >> 32);
+  return philox4x32_10({{block, static_cast<std::uint32_t>(sample), at.step,
                          static_cast<std::uint32_t>(at.stream) | high << 8}},
                        static_cast<std::uint32_t>(at.seed), static_cast<std::uint32_t>(at.seed >> 32));
 }

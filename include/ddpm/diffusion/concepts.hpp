@@ -13,6 +13,11 @@
 
 namespace ddpm {
 
+namespace detail {
+// nvcc knows no lambda within a concept.
+inline constexpr auto any_visitor = [](const std::string&, const auto&) {};
+}  // namespace detail
+
 // Predicts from x [N, H, W, C] and time steps t [N] a tensor of the shape of x.
 template <class M>
 concept Model = requires(const M model, TensorView<typename M::value_type, typename M::device_type> x,
@@ -33,7 +38,7 @@ concept TrainableModel = Model<M> && std::default_initializable<typename M::Cach
   model.backward(x, cache);
   model.parameters().values();
   model.parameters().gradients();
-  model.visit(std::string{}, [](const std::string&, const auto&) {});
+  model.visit(std::string{}, detail::any_visitor);
 };
 
 // The reverse process as a list of steps, first to last; `clip` bounds the predicted image (infinity: not at

@@ -111,7 +111,7 @@ class TorchReader {
 
   const std::pair<const std::string, ZipEntry>& pickle_entry() const {
     for (const auto& named : archive_.entries())
-      if (named.first == pickle_name || named.first.ends_with("/" + std::string(pickle_name))) {
+      if (named.first == pickle_name || named.first.ends_with(message("/", pickle_name))) {
         if (named.second.size > longest_pickle)
           fail(path_, message("a pickle of ", named.second.size, " bytes"),
                message("at most ", longest_pickle));

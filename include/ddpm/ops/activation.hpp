@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include <ddpm/core/debug.hpp>
 #include <ddpm/core/dtype.hpp>
 #include <ddpm/core/tensor.hpp>
 
@@ -60,6 +61,7 @@ template <class T, Device D>
 void silu(const TensorView<T, D>& x, const TensorView<T, D>& y) {
   check(x.shape() == y.shape(), "silu: x is ", x.shape(), ", y is ", y.shape());
   launch(y.device(), SiluForward<T>{x.data(), y.data(), x.numel()});
+  detail::check_outputs("silu", y);
 }
 
 template <class T, Device D>
@@ -67,6 +69,7 @@ void silu_backward(const TensorView<T, D>& x, const TensorView<T, D>& dy, const 
   check(x.shape() == dy.shape() && x.shape() == dx.shape(), "silu_backward: x is ", x.shape(), ", dy ",
         dy.shape(), ", dx ", dx.shape());
   launch(dx.device(), SiluBackward<T>{x.data(), dy.data(), dx.data(), x.numel()});
+  detail::check_outputs("silu_backward", dx);
 }
 
 template <class T, Device D>
@@ -74,6 +77,7 @@ void softmax(const TensorView<T, D>& x, const TensorView<T, D>& y) {
   check(x.shape().rank() == 2 && x.shape() == y.shape(), "softmax: x is ", x.shape(), ", y is ", y.shape(),
         ", expected two equal [Rows, Cols]");
   launch(y.device(), SoftmaxForward<T>{x.data(), y.data(), x.shape()[0], static_cast<int>(x.shape()[1])});
+  detail::check_outputs("softmax", y);
 }
 
 template <class T, Device D>
@@ -83,6 +87,7 @@ void softmax_backward(const TensorView<T, D>& y, const TensorView<T, D>& dy, con
         ", expected three equal [Rows, Cols]");
   launch(dx.device(),
          SoftmaxBackward<T>{y.data(), dy.data(), dx.data(), y.shape()[0], static_cast<int>(y.shape()[1])});
+  detail::check_outputs("softmax_backward", dx);
 }
 
 }  // namespace ddpm

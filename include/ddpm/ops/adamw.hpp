@@ -26,6 +26,21 @@ struct AdamWOptions {
   double grad_clip = 0;  // the largest global norm of the gradients; 0: not clipped
 };
 
+// What the formulas above take from the number of the step and from options that change; made in double.
+struct AdamWStep {
+  double keep;        // 1 - lr * weight_decay
+  double step_size;   // lr / (1 - beta1^step)
+  double root_scale;  // 1 / sqrt(1 - beta2^step)
+  double ema_decay;
+};
+
+// Of step 1, 2, ...
+inline AdamWStep adamw_step(const AdamWOptions& options, std::int64_t step, double ema_decay = 0) {
+  const auto correction = [step](double beta) { return 1 - std::pow(beta, static_cast<double>(step)); };
+  return {1 - options.lr * options.weight_decay, options.lr / correction(options.beta1),
+          1 / std::sqrt(correction(options.beta2)), ema_decay};
+}
+
 // Real is the type of the master weights.
 template <class Real>
 struct AdamWUpdate {
@@ -36,9 +51,8 @@ struct AdamWUpdate {
   Real* average;             // or null
   bf16* copy;                // or null
   const Real* squared_norm;  // [1], of all gradients; null: no clipping
-  AdamWOptions options;
-  double correction1, correction2;  // 1 - beta^step
-  double ema_decay;
+  const AdamWStep* step;     // [1], on the device, so that a recorded update serves every step
+  AdamWOptions options;      // of which lr and weight_decay are in *step
   std::int64_t count;
 };
 
@@ -47,7 +61,7 @@ template <class Real>
 struct EmaUpdate {
   const Real* value;
   Real* average;
-  double decay;
+  const double* decay;  // [1], on the device
   std::int64_t count;
 };
 

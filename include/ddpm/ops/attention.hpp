@@ -8,6 +8,7 @@
 // L x L matrix is kept.
 #pragma once
 
+#include <ddpm/core/debug.hpp>
 #include <ddpm/ops/conv2d.hpp>
 
 namespace ddpm {
@@ -65,6 +66,7 @@ void attention(const TensorView<T, D>& qkv, const AttentionOptions& options, con
   detail::check_shape("attention", "logsumexp", logsumexp, {s.n, s.heads, s.tokens});
   launch(out.device(), AttentionForward<T>{s, qkv.data(), static_cast<Accumulator<T>>(options.scale),
                                            out.data(), logsumexp.data()});
+  detail::check_outputs("attention", out);
 }
 
 // What the forward pass left for the backward.
@@ -85,6 +87,7 @@ void attention_backward(const TensorView<T, D>& dout, const AttentionSaved<T, D>
   launch(dqkv.device(),
          AttentionBackward<T>{s, saved.qkv.data(), saved.out.data(), dout.data(), saved.logsumexp.data(),
                               static_cast<Accumulator<T>>(options.scale), dqkv.data()});
+  detail::check_outputs("attention_backward", dqkv);
 }
 
 }  // namespace ddpm

@@ -13,6 +13,7 @@
 
 #include <cstdint>
 
+#include <ddpm/core/debug.hpp>
 #include <ddpm/core/dtype.hpp>
 #include <ddpm/core/tensor.hpp>
 #include <ddpm/ops/channel_moments.hpp>
@@ -179,6 +180,7 @@ void conv2d(const Conv2dOperands<T, D>& in, const Conv2dOptions& options, const 
   launch(y.device(), Conv2dForward<T>{s, in.x.data(), in.x2.data(), in.weight.data(), in.prepared.data(),
                                       in.bias.data(), in.add.data(), in.residual.data(),
                                       static_cast<Accumulator<T>>(options.scale), y.data(), moments.data()});
+  detail::check_outputs("conv2d", y);
 }
 
 // What the backward passes read; x and x2 are needed by the weight's pass only, weight by the data's pass
@@ -200,6 +202,7 @@ void conv2d_backward_data(const Conv2dBackwardOperands<T, D>& in, const Conv2dOp
   detail::check_shape("conv2d_backward_data", "dy", in.dy, {s.n, s.p, s.q, s.cout});
   launch(dx.device(),
          Conv2dBackwardData<T>{s, in.dy.data(), in.weight.data(), in.prepared.data(), dx.data(), dx2.data()});
+  detail::check_outputs("conv2d_backward_data", dx, dx2);
 }
 
 // dweight += the gradient for the weight.
@@ -210,6 +213,7 @@ void conv2d_backward_weight(const Conv2dBackwardOperands<T, D>& in, const Conv2d
   detail::check_shape("conv2d_backward_weight", "dy", in.dy, {s.n, s.p, s.q, s.cout});
   launch(dweight.device(),
          Conv2dBackwardWeight<T>{s, in.x.data(), in.x2.data(), in.dy.data(), dweight.data()});
+  detail::check_outputs("conv2d_backward_weight", dweight);
 }
 
 // How many elements conv2d_prepare() writes on this device; 0 where the kernels read the weight as it is.

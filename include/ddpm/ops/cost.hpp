@@ -197,7 +197,8 @@ Cost cost(const ClassEmbeddingBackward<T>& p) {
 // As if all samples were at different steps.
 template <class T>
 Cost cost(const Noising<T>& p) {
-  return {detail::bytes(std::int64_t{p.n} * p.h * p.w * p.c, p.x0, p.pixels, p.noise, p.xt, p.target) +
+  return {detail::bytes(std::int64_t{p.n} * p.h * p.w * p.c, p.x0, p.pixels, p.noise, p.xt, p.target,
+                        p.model_input) +
           detail::bytes(p.n, p.t, p.signal, p.sigma)};
 }
 
@@ -205,7 +206,7 @@ inline Cost cost(const DrawTimesteps& p) { return {detail::bytes(p.n, p.t)}; }
 
 template <class T>
 Cost cost(const Denoising<T>& p) {
-  return {detail::bytes(p.n * p.per_sample, p.x, p.x, p.model_output, p.noise, p.x0) +
+  return {detail::bytes(p.n * p.per_sample, p.x, p.x, p.model_output, p.noise, p.x0, p.model_input) +
           detail::bytes(1, p.table, p.step)};
 }
 

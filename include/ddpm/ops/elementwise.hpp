@@ -2,6 +2,7 @@
 // Small pointwise ops: y += x, y = a x + b, change of type, dropout, concatenation.
 #pragma once
 
+#include <ddpm/core/debug.hpp>
 #include <ddpm/core/rng.hpp>
 #include <ddpm/ops/conv2d.hpp>
 
@@ -71,6 +72,7 @@ template <class T, Device D>
 void add_to(const TensorView<T, D>& x, const TensorView<T, D>& y) {
   detail::check_shape("add_to", "x", x, y.shape());
   launch(y.device(), AddTo<T>{x.data(), y.data(), y.numel()});
+  detail::check_outputs("add_to", y);
 }
 
 // y = x in another type
@@ -78,6 +80,7 @@ template <class From, class To, Device D>
 void cast(const TensorView<From, D>& x, const TensorView<To, D>& y) {
   detail::check_shape("cast", "x", x, y.shape());
   launch(y.device(), Cast<From, To>{x.data(), y.data(), y.numel()});
+  detail::check_outputs("cast", y);
 }
 
 // y = a x + b
@@ -86,6 +89,7 @@ void affine(const TensorView<T, D>& x, double a, double b, const TensorView<T, D
   detail::check_shape("affine", "x", x, y.shape());
   launch(y.device(), Affine<T>{x.data(), y.data(), static_cast<Accumulator<T>>(a),
                                static_cast<Accumulator<T>>(b), y.numel()});
+  detail::check_outputs("affine", y);
 }
 
 template <class T, Device D>
@@ -94,6 +98,7 @@ void dropout(const TensorView<T, D>& x, double p, const RandomPosition& position
   check<ConfigError>(p >= 0 && p < 1, "dropout: the probability ", p, " is not in [0, 1)");
   const auto n = static_cast<int>(y.shape()[0]);
   launch(y.device(), Dropout<T>{x.data(), y.data(), position, p, n, n == 0 ? 0 : y.numel() / n});
+  detail::check_outputs("dropout", y);
 }
 
 namespace detail {
@@ -114,6 +119,7 @@ void concat(const TensorView<T, D>& x, const TensorView<T, D>& x2, const TensorV
   const std::int64_t rows = detail::concat_rows("concat", x, x2, y);
   launch(y.device(), Concat<T>{x.data(), x2.data(), y.data(), rows, static_cast<int>(x.shape()[3]),
                                static_cast<int>(x2.shape()[3])});
+  detail::check_outputs("concat", y);
 }
 
 template <class T, Device D>
@@ -121,6 +127,7 @@ void split(const TensorView<T, D>& y, const TensorView<T, D>& x, const TensorVie
   const std::int64_t rows = detail::concat_rows("split", x, x2, y);
   launch(y.device(), Split<T>{y.data(), x.data(), x2.data(), rows, static_cast<int>(x.shape()[3]),
                               static_cast<int>(x2.shape()[3])});
+  detail::check_outputs("split", x, x2);
 }
 
 }  // namespace ddpm

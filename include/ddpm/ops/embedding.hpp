@@ -10,6 +10,7 @@
 
 #include <cmath>
 
+#include <ddpm/core/debug.hpp>
 #include <ddpm/ops/conv2d.hpp>
 
 namespace ddpm {
@@ -82,6 +83,7 @@ void timestep_embedding(const TensorView<std::int32_t, D>& t, const TimestepEmbe
                      " channels are too few for freq_shift ", options.freq_shift);
   launch(y.device(), TimestepEmbedding<T>{t.data(), y.data(), static_cast<int>(s[0]), static_cast<int>(s[1]),
                                           options.flip_sin_to_cos, options.freq_shift});
+  detail::check_outputs("timestep_embedding", y);
 }
 
 // Labels must lie within the table; device code does not check them.
@@ -95,6 +97,7 @@ void class_embedding(const TensorView<Accumulator<T>, D>& table, const TensorVie
       ", expected [Classes, Dim], [N] and [N, Dim]");
   launch(y.device(), ClassEmbedding<T>{table.data(), label.data(), y.data(), static_cast<int>(s[0]),
                                        static_cast<int>(s[1])});
+  detail::check_outputs("class_embedding", y);
 }
 
 template <class T, Device D>
@@ -106,6 +109,7 @@ void class_embedding_backward(const TensorView<T, D>& dy, const TensorView<std::
         "class_embedding_backward: dtable is ", dtable.shape(), ", label ", label.shape(), ", dy ", s);
   launch(dy.device(), ClassEmbeddingBackward<T>{dy.data(), label.data(), dtable.data(),
                                                 static_cast<int>(s[0]), static_cast<int>(s[1])});
+  detail::check_outputs("class_embedding_backward", dtable);
 }
 
 }  // namespace ddpm

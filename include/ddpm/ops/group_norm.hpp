@@ -9,6 +9,7 @@
 // The channels may come from two tensors, x then x2; a group may straddle both.
 #pragma once
 
+#include <ddpm/core/debug.hpp>
 #include <ddpm/ops/activation.hpp>
 #include <ddpm/ops/conv2d.hpp>
 
@@ -130,6 +131,7 @@ void group_norm(const GroupNormOperands<T, D>& in, const GroupNormOptions& optio
                              in.scale_shift.data(), static_cast<Accumulator<T>>(options.eps),
                              options.activation, y.data(), statistics.mean.data(), statistics.rstd.data(),
                              complete ? in.moments.data() : nullptr, in.moments2.data()});
+  detail::check_outputs("group_norm", y);
 }
 
 template <class T, Device D>
@@ -154,6 +156,7 @@ void group_norm_backward(const TensorView<T, D>& dy, const GroupNormOperands<T, 
                               in.scale_shift.data(), statistics.mean.data(), statistics.rstd.data(),
                               options.activation, out.add.data(), out.add2.data(), out.dx.data(),
                               out.dx2.data(), out.dgamma.data(), out.dbeta.data(), out.dscale_shift.data()});
+  detail::check_outputs("group_norm_backward", out.dx, out.dx2, out.dgamma, out.dbeta, out.dscale_shift);
 }
 
 }  // namespace ddpm

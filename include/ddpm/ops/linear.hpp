@@ -3,6 +3,7 @@
 // gradients. With a residual, y = scale * (that + residual).
 #pragma once
 
+#include <ddpm/core/debug.hpp>
 #include <ddpm/ops/conv2d.hpp>
 
 namespace ddpm {
@@ -78,6 +79,7 @@ void linear(const LinearOperands<T, D>& in, const TensorView<T, D>& y) {
   launch(y.device(), LinearForward<T>{in.x.data(), in.weight.data(), in.prepared.data(), in.bias.data(),
                                       in.residual.data(), static_cast<Accumulator<T>>(in.scale), y.data(), m,
                                       static_cast<int>(w[1]), static_cast<int>(w[0])});
+  detail::check_outputs("linear", y);
 }
 
 // dx = the gradient for x, overwritten. `prepared` may be empty.
@@ -91,6 +93,7 @@ void linear_backward_data(const TensorView<T, D>& dy, const TensorView<T, D>& we
         " and dx ", dx.shape(), " differ in rows");
   launch(dx.device(), LinearBackwardData<T>{dy.data(), weight.data(), prepared.data(), dx.data(), m,
                                             static_cast<int>(w[1]), static_cast<int>(w[0])});
+  detail::check_outputs("linear_backward_data", dx);
 }
 
 // dweight += the gradient for the weight.
@@ -104,6 +107,7 @@ void linear_backward_weight(const TensorView<T, D>& x, const TensorView<T, D>& d
         " and dy ", dy.shape(), " differ in rows");
   launch(dweight.device(), LinearBackwardWeight<T>{x.data(), dy.data(), dweight.data(), m,
                                                    static_cast<int>(w[1]), static_cast<int>(w[0])});
+  detail::check_outputs("linear_backward_weight", dweight);
 }
 
 }  // namespace ddpm

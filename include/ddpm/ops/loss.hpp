@@ -8,6 +8,7 @@
 // add_noise drew at the same position, drawn again, so that the noise of a step need not be stored.
 #pragma once
 
+#include <ddpm/core/debug.hpp>
 #include <ddpm/core/rng.hpp>
 #include <ddpm/ops/conv2d.hpp>
 
@@ -16,7 +17,7 @@ namespace ddpm {
 template <class T>
 struct MseLoss {
   const T* prediction;           // [N, PerSample]
-  const T* target;               // [N, PerSample], or null for the noise at `position`
+  const Accumulator<T>* target;  // [N, PerSample], or null for the noise at `position`
   const Accumulator<T>* weight;  // [N], or null
   Accumulator<T>* loss;          // [1]
   T* dprediction;                // [N, PerSample], or null; may be prediction
@@ -28,7 +29,7 @@ struct MseLoss {
 template <class T, Device D>
 struct MseLossOperands {
   TensorView<T, D> prediction;                // [N, ...]
-  TensorView<T, D> target;                    // as prediction, or empty for the noise at `position`
+  TensorView<Accumulator<T>, D> target;       // as prediction, or empty for the noise at `position`
   TensorView<Accumulator<T>, D> weight = {};  // [N], optional
   RandomPosition position = {};               // that of add_noise, whose stream is forward_noise
 };
@@ -48,6 +49,7 @@ void mse_loss(const MseLossOperands<T, D>& in, const TensorView<Accumulator<T>, 
   launch(loss.device(),
          MseLoss<T>{in.prediction.data(), in.target.data(), in.weight.data(), loss.data(), dprediction.data(),
                     static_cast<int>(s[0]), in.prediction.numel() / s[0], in.position});
+  detail::check_outputs("mse_loss", loss, dprediction);
 }
 
 }  // namespace ddpm

@@ -2,6 +2,7 @@
 // Reductions in a fixed order: the gradient of a bias, and the squared norm of a flat buffer.
 #pragma once
 
+#include <ddpm/core/debug.hpp>
 #include <ddpm/ops/conv2d.hpp>
 
 namespace ddpm {
@@ -35,12 +36,14 @@ void bias_backward(const TensorView<T, D>& dy, const TensorView<T, D>& per_sampl
   const std::int64_t hw = n * c == 0 ? 0 : dy.numel() / (n * c);
   launch(dy.device(), BiasBackward<T>{dy.data(), per_sample.data(), dbias.data(), static_cast<int>(n),
                                       static_cast<int>(hw), static_cast<int>(c)});
+  detail::check_outputs("bias_backward", per_sample, dbias);
 }
 
 template <class T, Device D>
 void squared_norm(const TensorView<T, D>& x, const TensorView<T, D>& out) {
   detail::check_shape("squared_norm", "out", out, {1});
   launch(x.device(), SquaredNorm<T>{x.data(), out.data(), x.numel()});
+  detail::check_outputs("squared_norm", out);
 }
 
 }  // namespace ddpm

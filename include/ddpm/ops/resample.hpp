@@ -3,6 +3,7 @@
 // four).
 #pragma once
 
+#include <ddpm/core/debug.hpp>
 #include <ddpm/ops/conv2d.hpp>
 
 namespace ddpm {
@@ -38,6 +39,7 @@ void upsample_nearest(const TensorView<T, D>& x, const TensorView<T, D>& y) {
   const Shape& s = x.shape();
   launch(y.device(), UpsampleForward<T>{x.data(), y.data(), static_cast<int>(s[0]), static_cast<int>(s[1]),
                                         static_cast<int>(s[2]), static_cast<int>(s[3])});
+  detail::check_outputs("upsample_nearest", y);
 }
 
 template <class T, Device D>
@@ -47,6 +49,7 @@ void upsample_nearest_backward(const TensorView<T, D>& dy, const TensorView<T, D
   launch(dx.device(),
          UpsampleBackward<T>{dy.data(), dx.data(), static_cast<int>(s[0]), static_cast<int>(s[1]),
                              static_cast<int>(s[2]), static_cast<int>(s[3])});
+  detail::check_outputs("upsample_nearest_backward", dx);
 }
 
 }  // namespace ddpm

@@ -69,4 +69,9 @@ std::int64_t conv2d_prepared_size(const DryRun<D>& device, const Conv2dGeometry&
   return conv2d_prepared_size<T>(device.like, shape, pass);
 }
 
+template <class T, Device D>
+bool conv2d_gives_moments(const DryRun<D>& device, const Conv2dGeometry& shape) {
+  return conv2d_gives_moments<T>(device.like, shape);
+}
+
 }  // namespace ddpm

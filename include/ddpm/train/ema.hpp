@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 
 #include <ddpm/diffusion/concepts.hpp>
 #include <ddpm/ops/adamw.hpp>
@@ -18,14 +19,19 @@ class Ema {
  public:
   // The average starts as the model's present weights.
   Ema(const M& model, double decay, const EmaOptions& options = {})
-      : source_(model.parameters().values()), average_(model.clone()), decay_(decay), options_(options) {
+      : source_(model.parameters().values()),
+        average_(model.clone()),
+        decay_(decay),
+        options_(options),
+        present_decay_(average_.device(), {1}) {
     check<ConfigError>(decay >= 0 && decay < 1, "Ema: the decay is ", decay,
                        ", expected at least 0 and below 1");
   }
 
   // Where optimizer.step(ema) is used, this is not to be called as well.
   void update() {
-    launch(average_.device(), EmaUpdate{source_.data(), average(), next_decay(), source_.numel()});
+    present_decay_.upload(std::array{next_decay()});
+    launch(average_.device(), EmaUpdate{source_.data(), average(), present_decay_.data(), source_.numel()});
     average_.parameters().changed();
   }
 
@@ -48,6 +54,7 @@ class Ema {
   double decay_;
   EmaOptions options_;
   std::int64_t updates_ = 0;
+  Tensor<double, typename M::device_type> present_decay_;  // [1]
 };
 
 }  // namespace ddpm

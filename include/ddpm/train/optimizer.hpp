@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <utility>
 
@@ -21,19 +22,40 @@ class AdamW {
 
   // Keeps the address of the model's buffer, which stays when the model moves.
   AdamW(M& model, const AdamWOptions& options)
-      : options_(options), storage_(model.parameters().storage()), squared_norm_(storage_->device, {1}) {
+      : options_(options),
+        storage_(model.parameters().storage()),
+        squared_norm_(storage_->device, {1}),
+        step_(storage_->device, {1}) {
     model.parameters().enable_gradients();
     first_ = Tensor<Real, D>::zeros(storage_->device, {storage_->size});
     second_ = Tensor<Real, D>::zeros(storage_->device, {storage_->size});
   }
 
   // Updates the weights from the gradients and clears those.
-  void step() { update(nullptr, 0); }
+  void step() { step(nullptr); }
 
   // The same, and the average in the same pass.
-  void step(Ema<M>& ema) {
-    update(ema.average(), ema.next_decay());
-    ema.model().parameters().changed();
+  void step(Ema<M>& ema) { step(&ema); }
+
+  // The parts of step(). begin_step() puts what differs from step to step on the device, run_step() is the same work at
+  // every step, so that it can be recorded; end_step() tells the models that their weights have changed.
+  void begin_step(Ema<M>* ema) {
+    measures_ = options_.grad_clip > 0 && !std::exchange(is_measured_, false);
+    step_.upload(std::array{adamw_step(options_, ++steps_, ema ? ema->next_decay() : 0)});
+  }
+  void run_step(Ema<M>* ema) {
+    if (measures_) squared_norm<Real, D>(storage_->gradients, squared_norm_);
+    launch(storage_->device,
+           AdamWUpdate<Real>{storage_->values.data(), storage_->gradients.data(), first_.data(),
+                             second_.data(), ema ? ema->average() : nullptr, nullptr,
+                             options_.grad_clip > 0 ? squared_norm_.data() : nullptr, step_.data(), options_,
+                             storage_->size});
+    detail::check_outputs("adamw", storage_->values, first_, second_);
+    storage_->gradients.zero();
+  }
+  void end_step(Ema<M>* ema) {
+    ++storage_->version;
+    if (ema) ema->model().parameters().changed();
   }
 
   // The global norm of the gradients. They must not change before the next step(), which does not measure again.
@@ -53,26 +75,19 @@ class AdamW {
   TensorView<Real, D> second() const { return second_; }
 
  private:
-  void update(Real* average, double ema_decay) {
-    const D& device = storage_->device;
-    const bool clips = options_.grad_clip > 0;
-    const bool is_measured = std::exchange(is_measured_, false);
-    if (clips && !is_measured) squared_norm<Real, D>(storage_->gradients, squared_norm_);
-    ++steps_;
-    launch(device,
-           AdamWUpdate<Real>{storage_->values.data(), storage_->gradients.data(), first_.data(),
-                             second_.data(), average, nullptr, clips ? squared_norm_.data() : nullptr,
-                             options_, 1 - std::pow(options_.beta1, double(steps_)),
-                             1 - std::pow(options_.beta2, double(steps_)), ema_decay, storage_->size});
-    storage_->gradients.zero();
-    ++storage_->version;
+  void step(Ema<M>* ema) {
+    begin_step(ema);
+    run_step(ema);
+    end_step(ema);
   }
 
   AdamWOptions options_;
   ParameterStorage<typename M::value_type, D>* storage_;
   Tensor<Real, D> first_, second_;
   Tensor<Real, D> squared_norm_;
+  Tensor<AdamWStep, D> step_;
   bool is_measured_ = false;
+  bool measures_ = false;  // in the step under way
   std::int64_t steps_ = 0;
 };
 

@@ -55,7 +55,7 @@ TrainingPlan plan_training(const D& device, const PlanOptions& options, MakeMode
   Diffusion diffusion{std::move(model), LinearSchedule{}, {.recompute = options.recompute}};
   const Tensor<std::uint8_t, DryRun<D>> pixels(dry, options.batch);
   const Tensor<std::int32_t, DryRun<D>> labels(dry, {options.batch[0]});
-  Batch<typename M::value_type, DryRun<D>> batch{.pixels = pixels};
+  Batch<Accumulator<typename M::value_type>, DryRun<D>> batch{.pixels = pixels};
   if constexpr (requires { diffusion.model().config().num_class_embeds; })
     if (diffusion.model().config().num_class_embeds > 0) batch.labels = labels;
   Rng rng;

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include <ddpm/core/error.hpp>
+#include <ddpm/core/graph.hpp>
 #include <ddpm/core/rng.hpp>
 #include <ddpm/diffusion/diffusion.hpp>
 #include <ddpm/ops/elementwise.hpp>
@@ -80,7 +81,12 @@ class Trainer {
   // Forward and backward of one batch; a report where it completes a step. Throws NonFiniteError.
   std::optional<StepReport> train_batch() {
     const std::uint64_t first = at_.rng.samples;
-    const double loss = static_cast<double>(diffusion_->train_step(batches_->next(), at_.rng).value());
+    const auto batch = batches_->next();
+    diffusion_->begin_step(batch, at_.rng);
+    if (!batch.is_same(batch_)) replay_.forget();
+    batch_ = batch;
+    replay_(model().device(), [&] { diffusion_->run_step(batch); });
+    const double loss = static_cast<double>(diffusion_->loss().value());
     at_.cursor = batches_->cursor();
     at_.loss += loss;
     ++at_.batches;
@@ -150,6 +156,9 @@ class Trainer {
   std::vector<Ema<M>> averages_;
   TrainerPosition at_;
   std::int64_t batch_size_ = 0;
+  // The loss and the norm of the gradient are looked at before the weights change, so the graph ends before that.
+  Batch<Accumulator<typename M::value_type>, typename M::device_type> batch_;
+  Replay<typename M::device_type> replay_;
 };
 
 // The mean loss of `model` over the next `count` batches of a loader, always with the draws of one seed. The loader of

@@ -13,7 +13,7 @@ struct AdamWPolicy {
   static constexpr int threads = 256;
 };
 
-// What the update needs of its options, made in double on the host.
+// `step` is read in double, each of its values rounded once.
 struct AdamWKernelParams {
   float* value;
   const float* gradient;
@@ -22,14 +22,11 @@ struct AdamWKernelParams {
   float* average;             // or null
   bf16* copy;                 // or null
   const float* squared_norm;  // [1], or null
+  const AdamWStep* step;
   float grad_clip;
   float beta1, one_minus_beta1;
   float beta2, one_minus_beta2;
-  float keep;       // 1 - lr * weight_decay
-  float step_size;  // lr / correction1
-  float inverse_root_correction2;
   float eps;
-  float ema_decay, one_minus_ema_decay;
   std::int64_t count;
 };
 
@@ -37,6 +34,10 @@ template <class P, QuadAccess A>
 __global__ __launch_bounds__(P::threads) void adamw_kernel(const __grid_constant__ AdamWKernelParams p) {
   const auto own = SampleQuad::of_thread(p.count);
   if (own.count == 0) return;
+  const AdamWStep& s = *p.step;
+  const auto keep = static_cast<float>(s.keep), step_size = static_cast<float>(s.step_size),
+             root_scale = static_cast<float>(s.root_scale), ema_decay = static_cast<float>(s.ema_decay),
+             one_minus_ema_decay = static_cast<float>(1 - s.ema_decay);
   const float clip = p.squared_norm ? clip_factor(*p.squared_norm, p.grad_clip) : 1.0f;
   float value[quad] = {}, gradient[quad] = {}, first[quad] = {}, second[quad] = {}, average[quad] = {};
   load_quad<A>(p.value + own.first, own.count, value);
@@ -48,9 +49,9 @@ __global__ __launch_bounds__(P::threads) void adamw_kernel(const __grid_constant
     const float g = gradient[i] * clip;
     first[i] = p.beta1 * first[i] + p.one_minus_beta1 * g;
     second[i] = p.beta2 * second[i] + p.one_minus_beta2 * g * g;
-    const float root = std::sqrt(second[i]) * p.inverse_root_correction2 + p.eps;
-    value[i] = p.keep * value[i] - p.step_size * first[i] / root;
-    average[i] = p.ema_decay * average[i] + p.one_minus_ema_decay * value[i];
+    const float root = std::sqrt(second[i]) * root_scale + p.eps;
+    value[i] = keep * value[i] - step_size * first[i] / root;
+    average[i] = ema_decay * average[i] + one_minus_ema_decay * value[i];
   }
   store_quad<A>(p.value + own.first, own.count, value);
   store_quad<A>(p.first + own.first, own.count, first);
@@ -59,21 +60,15 @@ __global__ __launch_bounds__(P::threads) void adamw_kernel(const __grid_constant
   if (p.copy) store_quad<A>(p.copy + own.first, own.count, value);
 }
 
-struct EmaKernelParams {
-  const float* value;
-  float* average;
-  float decay, one_minus_decay;
-  std::int64_t count;
-};
-
 template <class P, QuadAccess A>
-__global__ __launch_bounds__(P::threads) void ema_kernel(const __grid_constant__ EmaKernelParams p) {
+__global__ __launch_bounds__(P::threads) void ema_kernel(const __grid_constant__ EmaUpdate<float> p) {
   const auto own = SampleQuad::of_thread(p.count);
   if (own.count == 0) return;
   float value[quad] = {}, average[quad] = {};
   load_quad<A>(p.value + own.first, own.count, value);
   load_quad<A>(p.average + own.first, own.count, average);
-  for (int i = 0; i < quad; ++i) average[i] = p.decay * average[i] + p.one_minus_decay * value[i];
+  const auto decay = static_cast<float>(*p.decay), one_minus_decay = static_cast<float>(1 - *p.decay);
+  for (int i = 0; i < quad; ++i) average[i] = decay * average[i] + one_minus_decay * value[i];
   store_quad<A>(p.average + own.first, own.count, average);
 }
 
@@ -93,17 +88,13 @@ void launch(const D& device, const AdamWUpdate<float>& p) {
                                           .average = p.average,
                                           .copy = p.copy,
                                           .squared_norm = p.squared_norm,
+                                          .step = p.step,
                                           .grad_clip = real(o.grad_clip),
                                           .beta1 = real(o.beta1),
                                           .one_minus_beta1 = real(1 - o.beta1),
                                           .beta2 = real(o.beta2),
                                           .one_minus_beta2 = real(1 - o.beta2),
-                                          .keep = real(1 - o.lr * o.weight_decay),
-                                          .step_size = real(o.lr / p.correction1),
-                                          .inverse_root_correction2 = real(1 / std::sqrt(p.correction2)),
                                           .eps = real(o.eps),
-                                          .ema_decay = real(p.ema_decay),
-                                          .one_minus_ema_decay = real(1 - p.ema_decay),
                                           .count = p.count};
   const bool is_vector = kernels::flat_quad_access(p.value, p.gradient, p.first, p.second, p.average,
                                                    p.copy) == kernels::QuadAccess::vector;
@@ -116,13 +107,11 @@ void launch(const D& device, const AdamWUpdate<float>& p) {
 template <GpuLike D>
 void launch(const D& device, const EmaUpdate<float>& p) {
   using Policy = kernels::AdamWPolicy;
-  const kernels::EmaKernelParams params{p.value, p.average, static_cast<float>(p.decay),
-                                        static_cast<float>(1 - p.decay), p.count};
   const bool is_vector = kernels::flat_quad_access(p.value, p.average) == kernels::QuadAccess::vector;
   kernels::launch_kernel(device, kernels::quad_grid(1, p.count, Policy::threads), Policy::threads,
                          is_vector ? kernels::ema_kernel<Policy, kernels::QuadAccess::vector>
                                    : kernels::ema_kernel<Policy, kernels::QuadAccess::scalar>,
-                         params);
+                         p);
 }
 
 }  // namespace ddpm

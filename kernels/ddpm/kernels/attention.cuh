@@ -10,9 +10,12 @@
 #pragma once
 
 #include <cmath>
+#include <type_traits>
 
 #include <ddpm/core/tensor.hpp>
-#include <ddpm/kernels/block/quad.cuh>
+#include <ddpm/kernels/attention_mma.cuh>
+#include <ddpm/kernels/attention_mma_backward.cuh>
+#include <ddpm/kernels/block/attention_head.cuh>
 #include <ddpm/kernels/block/reduce.cuh>
 #include <ddpm/ops/attention.hpp>
 
@@ -34,78 +37,6 @@ using NarrowAttention = AttentionPolicy<64, 64>;
 using WideAttention = AttentionPolicy<256, 16>;
 
 using Quad = Pack<float, quad>;
-
-enum class AttentionPart { query, key, value };
-
-// Rows of one head, in any of its tensors.
-template <class T>
-struct HeadRows {
-  T* data;
-  int stride;       // from token to token
-  int tokens, dim;  // that are left
-  QuadAccess access;
-
-  __device__ __forceinline__ HeadRows from(int token, int channel = 0) const {
-    return {data + std::int64_t{token} * stride + channel, stride, tokens - token, dim - channel, access};
-  }
-
-  // Of a token within the tile that starts here. Leaves `to` alone beyond the last token and channel.
-  __device__ __forceinline__ void load(int token, int channel, float (&to)[quad]) const {
-    if (token >= tokens || channel >= dim) return;
-    const T* const first = data + (token * stride + channel);
-    if (access == QuadAccess::vector)
-      load_quad<QuadAccess::vector, CacheHint::keep>(first, quad, to);
-    else
-      load_quad<QuadAccess::scalar>(first, min(quad, dim - channel), to);
-  }
-
-  __device__ __forceinline__ void store(int token, int channel, const float (&from)[quad]) const {
-    if (token >= tokens || channel >= dim) return;
-    T* const first = data + (token * stride + channel);
-    if (access == QuadAccess::vector)
-      store_quad<QuadAccess::vector>(first, quad, from);
-    else
-      store_quad<QuadAccess::scalar>(first, min(quad, dim - channel), from);
-  }
-};
-
-// What a block works on.
-struct AttentionBlock {
-  AttentionGeometry shape;
-  QuadAccess access;
-  int token, channel;  // the first
-  int head, n;
-
-  template <class P>
-  __device__ __forceinline__ static AttentionBlock of_grid(const AttentionGeometry& shape,
-                                                           QuadAccess access) {
-    const int tiles = (shape.tokens + P::tile - 1) / P::tile, x = static_cast<int>(blockIdx.x);
-    return {shape,
-            access,
-            x % tiles * P::tile,
-            static_cast<int>(blockIdx.y) * P::columns,
-            x / tiles % shape.heads,
-            x / tiles / shape.heads};
-  }
-
-  // Of a tensor [N, L, 3 C].
-  template <class T>
-  __device__ __forceinline__ HeadRows<T> part(T* qkv, AttentionPart part) const {
-    return rows(qkv + static_cast<int>(part) * shape.channels(), 3 * shape.channels());
-  }
-
-  // Of a tensor whose tokens are `stride` apart.
-  template <class T>
-  __device__ __forceinline__ HeadRows<T> rows(T* tensor, int stride) const {
-    return {tensor + std::int64_t{n} * shape.tokens * stride + head * shape.head_dim, stride, shape.tokens,
-            shape.head_dim, access};
-  }
-
-  // The head's place in a tensor [N, heads, L].
-  __device__ __forceinline__ std::int64_t first_row() const {
-    return (std::int64_t{n} * shape.heads + head) * shape.tokens;
-  }
-};
 
 // Rows lie 4 banks apart, so that 8 lanes read a pack of 8 rows at once.
 template <int Rows, int Columns>
@@ -271,13 +202,6 @@ __global__ __launch_bounds__(P::threads, P::blocks) void attention_kernel(
   store_result<P>(block.rows(p.op.out, p.op.shape.channels()).from(block.token, block.channel), sum);
 }
 
-template <class T>
-struct AttentionBackwardCall {
-  AttentionBackward<T> op;
-  float* dot;  // [N, heads, L], dout . out
-  QuadAccess access;
-};
-
 template <class P, class T>
 __global__ __launch_bounds__(P::threads) void attention_dot_kernel(
     const __grid_constant__ AttentionBackwardCall<T> p) {
@@ -348,40 +272,62 @@ void with_attention_policy(int head_dim, const Body& body) {
     body(WideAttention{});
 }
 
-template <class P>
-dim3 attention_grid(const AttentionGeometry& s) {
-  return {blocks_for(s.tokens, P::tile) * static_cast<unsigned>(s.n * s.heads),
-          blocks_for(s.head_dim, P::columns)};
-}
-
 }  // namespace ddpm::kernels
 
 namespace ddpm {
 
+// `automatic` is the fastest that takes the operands; `mma` takes those of supports_mma().
+enum class AttentionAlgorithm { automatic, general, mma };
+
+namespace kernels {
+
+// Whether the tensor cores compute p.
+template <template <class> class Op, class T>
+bool uses_mma(const Op<T>& p, AttentionAlgorithm algorithm) {
+  bool is_supported = false;
+  if constexpr (std::is_same_v<T, bf16>) is_supported = supports_mma(p);
+  check<ConfigError>(algorithm != AttentionAlgorithm::mma || is_supported,
+                     "attention: tensor cores need bf16, a head dim that is a multiple of ", chunk, " up to ",
+                     DeepAttentionMma::head_dim, " and tensors aligned to 16 bytes, found ", sizeof(T),
+                     " bytes per element and a head dim of ", p.shape.head_dim);
+  return is_supported && algorithm != AttentionAlgorithm::general;
+}
+
+}  // namespace kernels
+
 template <GpuLike D, class T>
-void launch(const D& device, const AttentionForward<T>& p) {
-  const kernels::AttentionForwardCall<T> call{p, kernels::quad_access(p.shape.head_dim, p.qkv, p.out)};
-  kernels::with_attention_policy(p.shape.head_dim, [&](auto policy) {
-    using P = decltype(policy);
-    kernels::launch_kernel<kernels::AttentionShared<P>>(device, kernels::attention_grid<P>(p.shape),
-                                                        P::threads, kernels::attention_kernel<P, T>, call);
+void launch(const D& device, const AttentionForward<T>& p,
+            AttentionAlgorithm algorithm = AttentionAlgorithm::automatic) {
+  using namespace kernels;
+  if (uses_mma(p, algorithm)) {
+    if constexpr (std::is_same_v<T, bf16>) launch_attention_mma(device, p);
+    return;
+  }
+  const AttentionForwardCall<T> call{p, quad_access(p.shape.head_dim, p.qkv, p.out)};
+  with_attention_policy(p.shape.head_dim, [&]<class P>(P) {
+    launch_kernel<AttentionShared<P>>(device, attention_grid<P>(p.shape), P::threads, attention_kernel<P, T>,
+                                      call);
   });
 }
 
 template <GpuLike D, class T>
-void launch(const D& device, const AttentionBackward<T>& p) {
-  using kernels::AttentionPart;
+void launch(const D& device, const AttentionBackward<T>& p,
+            AttentionAlgorithm algorithm = AttentionAlgorithm::automatic) {
+  using namespace kernels;
   const Tensor<float, D> dot(device, {p.shape.n, p.shape.heads, p.shape.tokens});
-  const kernels::AttentionBackwardCall<T> call{
-      p, dot.data(), kernels::quad_access(p.shape.head_dim, p.qkv, p.out, p.dout, p.dqkv)};
-  kernels::with_attention_policy(p.shape.head_dim, [&](auto policy) {
-    using P = decltype(policy);
-    const dim3 grid = kernels::attention_grid<P>(p.shape);
-    kernels::launch_kernel(device, grid.x, P::threads, kernels::attention_dot_kernel<P, T>, call);
-    for (const auto kernel : {kernels::attention_backward_kernel<P, AttentionPart::query, T>,
-                              kernels::attention_backward_kernel<P, AttentionPart::key, T>,
-                              kernels::attention_backward_kernel<P, AttentionPart::value, T>})
-      kernels::launch_kernel<kernels::AttentionShared<P>>(device, grid, P::threads, kernel, call);
+  const AttentionBackwardCall<T> call{p, dot.data(),
+                                      quad_access(p.shape.head_dim, p.qkv, p.out, p.dout, p.dqkv)};
+  launch_kernel(device, attention_grid<NarrowAttention>(p.shape).x, NarrowAttention::threads,
+                attention_dot_kernel<NarrowAttention, T>, call);
+  if (uses_mma(p, algorithm)) {
+    if constexpr (std::is_same_v<T, bf16>) launch_attention_mma(device, call);
+    return;
+  }
+  with_attention_policy(p.shape.head_dim, [&]<class P>(P) {
+    for (const auto kernel : {attention_backward_kernel<P, AttentionPart::query, T>,
+                              attention_backward_kernel<P, AttentionPart::key, T>,
+                              attention_backward_kernel<P, AttentionPart::value, T>})
+      launch_kernel<AttentionShared<P>>(device, attention_grid<P>(p.shape), P::threads, kernel, call);
   });
 }
 

@@ -17,6 +17,7 @@
 #include <ddpm/kernels/conv2d_backward_weight.cuh>
 #include <ddpm/kernels/conv2d_mma.cuh>
 #include <ddpm/kernels/conv2d_mma_backward_weight.cuh>
+#include <ddpm/kernels/conv2d_wgmma.cuh>
 #include <ddpm/ops/conv2d.hpp>
 
 namespace ddpm::kernels {
@@ -106,8 +107,9 @@ void launch_conv2d_implicit_gemm(const D& device, const Op<T>& op) {
 
 namespace ddpm {
 
-// `automatic` is the fastest that takes the operands; `mma` takes those of supports_mma().
-enum class Conv2dAlgorithm { automatic, general, mma };
+// `automatic` is the fastest that takes the operands; `mma` takes those of supports_mma(), `wgmma` of those
+// supports_wgmma() and computes no gradients of weights.
+enum class Conv2dAlgorithm { automatic, general, mma, wgmma };
 
 namespace kernels {
 
@@ -116,23 +118,43 @@ template <template <class> class Op, class T>
 bool uses_mma(const Op<T>& p, Conv2dAlgorithm algorithm) {
   bool is_supported = false;
   if constexpr (std::is_same_v<T, bf16>) is_supported = supports_mma(p);
-  check<ConfigError>(algorithm != Conv2dAlgorithm::mma || is_supported,
+  const bool is_asked_for = algorithm == Conv2dAlgorithm::mma || algorithm == Conv2dAlgorithm::wgmma;
+  check<ConfigError>(!is_asked_for || is_supported,
                      "conv2d: tensor cores need bf16, channels in multiples of ", chunk,
                      " and tensors aligned to 16 bytes, found ", sizeof(T), " bytes per element, ", p.shape.c,
                      " + ", p.shape.c2, " channels and ", p.shape.cout, " outputs");
   return is_supported && algorithm != Conv2dAlgorithm::general;
 }
 
+template <GpuLike D, template <class> class Op>
+void launch_conv2d_on_tensor_cores(const D& device, const Op<bf16>& op, Conv2dAlgorithm algorithm) {
+  const Conv2dGather<Op, bf16> p = gather_of(op);
+  const GpuProperties gpu = device.properties();
+  const MmaProduct product{std::int64_t{p.n} * p.out_h * p.out_w, p.out_c, size_of(MmaTile::small).depth};
+  const MmaTile tile = choose_mma_tile(gpu, product.rows, product.columns);
+  if (algorithm != Conv2dAlgorithm::mma && supports_wgmma(device, op)) {
+    const WgmmaTile wgmma_tile = choose_wgmma_tile(gpu, product, p.out_h, p.out_w);
+    if (algorithm == Conv2dAlgorithm::wgmma ||
+        time_of(gpu, product, wgmma_tile) < time_of(gpu, product, {tile, 1}))
+      return with_wgmma_tile(wgmma_tile, [&]<class Tile>(Tile) { launch_conv2d_wgmma<Tile>(device, op); });
+  }
+  check<ConfigError>(
+      algorithm != Conv2dAlgorithm::wgmma,
+      "conv2d: wgmma needs a program compiled for sm_90a on a GPU of compute capability 9.0, stride and "
+      "upsampling 1, channels read in multiples of 64 and written in multiples of 128, and extents that "
+      "divide or are multiples of 128, found capability ",
+      gpu.capability, ", ", p.c, " + ", p.c2, " channels, ", p.out_c, " outputs and images of ", p.out_h,
+      " x ", p.out_w);
+  with_mma_tile(tile, [&]<class Tile>(Tile) { launch_conv2d_mma<Tile>(device, op); });
+}
+
 template <GpuLike D, template <class> class Op, class T>
 void launch_conv2d_gather(const D& device, const Op<T>& op, Conv2dAlgorithm algorithm) {
-  const Conv2dGather<Op, T> p = gather_of(op);
   if (uses_mma(op, algorithm)) {
-    if constexpr (std::is_same_v<T, bf16>)
-      with_mma_tile(std::int64_t{p.n} * p.out_h * p.out_w, p.out_c,
-                    [&]<class Tile>(Tile) { launch_conv2d_mma<Tile>(device, op); });
+    if constexpr (std::is_same_v<T, bf16>) launch_conv2d_on_tensor_cores(device, op, algorithm);
     return;
   }
-  with_tile(p.out_c, [&]<class Tile>(Tile) { launch_conv2d_implicit_gemm<Tile>(device, op); });
+  with_tile(gather_of(op).out_c, [&]<class Tile>(Tile) { launch_conv2d_implicit_gemm<Tile>(device, op); });
 }
 
 }  // namespace kernels
@@ -158,17 +180,20 @@ template <GpuLike D, class T>
 void launch(const D& device, const Conv2dBackwardWeight<T>& p,
             Conv2dAlgorithm algorithm = Conv2dAlgorithm::automatic) {
   using namespace kernels;
+  check<ConfigError>(algorithm != Conv2dAlgorithm::wgmma,
+                     "conv2d: wgmma computes no gradients of weights, expected another algorithm");
   if (uses_mma(p, algorithm)) {
-    if constexpr (std::is_same_v<T, bf16>)
-      with_mma_weight_tile(p.shape, [&]<class Tile>(Tile) {
-        const std::int64_t tiles = mma_tiles_of_weight<Tile>(p.shape);
-        launch_conv2d_backward_weight_mma<Tile>(device, p, parts_of_pixels(p.shape, tiles));
+    if constexpr (std::is_same_v<T, bf16>) {
+      const MmaChoice choice = choose_mma_weight(device.properties(), p.shape);
+      with_mma_weight_tile(choice.tile, [&]<class Tile>(Tile) {
+        launch_conv2d_backward_weight_mma<Tile>(device, p, choice.parts);
       });
+    }
     return;
   }
   with_tile(p.shape.cout, [&]<class Tile>(Tile) {
     const std::int64_t tiles = tiles_of_weight<Tile>(p.shape);
-    launch_conv2d_backward_weight<Tile>(device, p, parts_of_pixels(p.shape, tiles));
+    launch_conv2d_backward_weight<Tile>(device, p, parts_of_pixels(device.properties(), p.shape, tiles));
   });
 }
 

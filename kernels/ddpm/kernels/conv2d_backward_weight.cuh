@@ -2,7 +2,8 @@
 // Convolution, backward to the weight, in float arithmetic.  Math and parameters: ddpm/ops/conv2d.hpp.
 // Algorithm: implicit GEMM. Rows are taps times input channels, columns output channels, the depth is the
 // pixels of dy. Where the gradient has too few tiles for a GPU, blocks along y have a part of the pixels each
-// and leave partial sums, which one more kernel adds in order; how many parts depends on the shape alone.
+// and leave partial sums, which one more kernel adds in order; how many parts depends on the shape and the
+// number of multiprocessors alone.
 // Cost: the multiplications of the definition; reads x once per tap and tile of columns and dy once per tile
 // of rows, mostly from L1 and L2.  Bound: FFMA.
 #pragma once
@@ -16,7 +17,7 @@
 namespace ddpm::kernels {
 
 struct Conv2dBackwardWeightPolicy {
-  static constexpr int blocks = 264;        // wanted: two for each multiprocessor of an H100
+  static constexpr int blocks = 2;          // wanted, of each multiprocessor
   static constexpr int least_pixels = 256;  // of a part
   static constexpr int threads_of_addition = 256;
 };
@@ -65,7 +66,7 @@ struct TapPixels {
     const bool is_first = channel < g.c;
     channels = is_first ? g.c : g.c2;
     from = is_first ? p.x + channel : p.x2 + (channel - g.c);
-    y = tap / g.kernel - g.pad_begin;
+    y = tap < g.taps() ? tap / g.kernel - g.pad_begin : nowhere;
     x = tap % g.kernel - g.pad_begin;
   }
 
@@ -163,10 +164,10 @@ __global__ __launch_bounds__(P::threads_of_addition) void add_parts_kernel(
 }
 
 // How many parts the pixels are cut into where the gradient has `tiles` tiles.
-inline int parts_of_pixels(const Conv2dGeometry& g, std::int64_t tiles) {
+inline int parts_of_pixels(const GpuProperties& gpu, const Conv2dGeometry& g, std::int64_t tiles) {
   using Policy = Conv2dBackwardWeightPolicy;
   const std::int64_t parts =
-      std::min<std::int64_t>(Policy::blocks / tiles, g.pixels() / Policy::least_pixels);
+      std::min<std::int64_t>(Policy::blocks * gpu.multiprocessors / tiles, g.pixels() / Policy::least_pixels);
   return static_cast<int>(std::max<std::int64_t>(parts, 1));
 }
 

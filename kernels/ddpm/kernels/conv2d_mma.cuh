@@ -18,8 +18,7 @@
 namespace ddpm::kernels {
 
 struct Conv2dMmaPolicy {
-  static constexpr int multiprocessors = 132;  // of an H100
-  static constexpr int rows_at_once = 4;       // that a thread finishes
+  static constexpr int rows_at_once = 4;  // that a thread finishes
 };
 
 // The sums of a tile on their way out, and nothing of its stages any more.
@@ -64,9 +63,6 @@ struct MmaGatherShared {
   };
   GatheredRows<P::rows> rows;
 };
-
-// Added to a coordinate, it leads out of every image; so it does twice.
-inline constexpr int nowhere = -(1 << 30);
 
 // Pixels of the source under the taps. What depends on the place along the depth alone is found once for all
 // passes.
@@ -141,6 +137,15 @@ __device__ __forceinline__ void write_mma_tile(const G& p, const GatheredRows<P:
   }
 }
 
+template <class P, class G>
+__device__ __forceinline__ void write_mma_tile(const G& p, const GatheredRows<P::rows>& rows,
+                                               MmaOutput<P>& output, int first_column) {
+  if (p.output == QuadAccess::vector)
+    write_mma_tile<QuadAccess::vector>(p, rows, output, first_column);
+  else
+    write_mma_tile<QuadAccess::scalar>(p, rows, output, first_column);
+}
+
 // Of the slabs of a tile, which has whole ones, see mma_gives_moments().
 template <class P>
 __device__ __forceinline__ void write_moments(const Conv2dForward<bf16>& p, MmaOutput<P>& output,
@@ -187,10 +192,7 @@ __global__ __launch_bounds__(P::threads) void conv2d_mma_kernel(
     for (int j = 0; j < P::warp_columns / 8; ++j) value[j].store(shared.output.at(row, column + 8 * j));
   });
   __syncthreads();
-  if (p.output == QuadAccess::vector)
-    write_mma_tile<QuadAccess::vector>(p, shared.rows, shared.output, tile.first_column);
-  else
-    write_mma_tile<QuadAccess::scalar>(p, shared.rows, shared.output, tile.first_column);
+  write_mma_tile(p, shared.rows, shared.output, tile.first_column);
   if constexpr (G::is_forward) {
     if (!p.op.moments) return;
     __syncthreads();
@@ -246,22 +248,6 @@ void launch_conv2d_mma(const D& device, const Op<bf16>& op) {
   launch_kernel<MmaGatherShared<P, G>>(device, gather_grid<P>(p), P::threads, conv2d_mma_kernel<P, Op>, p);
   if constexpr (G::is_forward)
     if (lacks_moments) launch_channel_moments(device, op);
-}
-
-// Calls run(tile) with the tile that takes the least time for a product of so many rows and columns.
-template <class Run>
-void with_mma_tile(std::int64_t rows, int columns, Run run) {
-  const auto time = [&]<class P>(P) {
-    const std::int64_t tiles = std::int64_t{blocks_for(rows, P::rows)} * blocks_for(columns, P::columns);
-    return blocks_for(tiles, Conv2dMmaPolicy::multiprocessors) * P::cost;
-  };
-  const std::int64_t large = time(MmaLargeTile{}), flat = time(MmaFlatTile{}), small = time(MmaSmallTile{});
-  if (large <= flat && large <= small)
-    run(MmaLargeTile{});
-  else if (flat <= small)
-    run(MmaFlatTile{});
-  else
-    run(MmaSmallTile{});
 }
 
 }  // namespace ddpm::kernels

@@ -77,10 +77,13 @@ void launch_conv2d_backward_weight_mma(const D& device, const Conv2dBackwardWeig
   });
 }
 
-// Parts fill the GPU whatever the tile, so the largest is best unless it is mostly empty.
+// Calls run(policy) with the tile's, which is large or small.
 template <class Run>
-void with_mma_weight_tile(const Conv2dGeometry& g, Run run) {
-  g.cout <= MmaSmallTile::rows ? run(MmaSmallTile{}) : run(MmaLargeTile{});
+void with_mma_weight_tile(MmaTile tile, Run run) {
+  if (tile == MmaTile::large)
+    run(MmaTilePolicy<MmaTile::large>{});
+  else
+    run(MmaTilePolicy<MmaTile::small>{});
 }
 
 }  // namespace ddpm::kernels

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // The reverse step.  Math and parameters: ddpm/ops/denoising.hpp.
 // Algorithm: each thread updates the four elements of one Philox block; the step's coefficients come from the
-// table. Cost: reads x and the model's output once, writes x once.  Bound: DRAM bandwidth.
+// table. Cost: reads x and the model's output once, writes x, and its copy for the model where wanted, once.
+// Bound: DRAM bandwidth.
 #pragma once
 
 #include <ddpm/kernels/block/quad.cuh>
@@ -38,6 +39,7 @@ __global__ __launch_bounds__(P::threads) void denoising_kernel(const __grid_cons
     }
     store_quad<A>(p.x + at, own.count, x);
     if (p.x0) store_quad<A>(p.x0 + at, own.count, x0);
+    if (p.model_input) store_quad<A>(p.model_input + at, own.count, x);
   }
 }
 
@@ -67,8 +69,8 @@ namespace ddpm {
 template <GpuLike D, class T>
 void launch(const D& device, const Denoising<T>& p) {
   using Policy = kernels::DenoisingPolicy;
-  const bool is_vector =
-      kernels::quad_access(p.per_sample, p.x, p.model_output, p.noise, p.x0) == kernels::QuadAccess::vector;
+  const bool is_vector = kernels::quad_access(p.per_sample, p.x, p.model_output, p.noise, p.x0,
+                                              p.model_input) == kernels::QuadAccess::vector;
   kernels::launch_kernel(device, kernels::quad_grid(p.n, p.per_sample, Policy::threads), Policy::threads,
                          is_vector ? kernels::denoising_kernel<Policy, kernels::QuadAccess::vector, T>
                                    : kernels::denoising_kernel<Policy, kernels::QuadAccess::scalar, T>,

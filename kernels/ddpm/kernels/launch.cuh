@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT
-// launch_kernel: the one way in which kernels are started, and DDPM_DEBUG=log,sync.
+// launch_kernel: the one way in which kernels are started.
 #pragma once
 
 #include <cstdio>
 #include <cstdlib>
+#include <optional>
 #include <string>
-#include <string_view>
+#include <type_traits>
 
+#include <ddpm/core/debug.hpp>
 #include <ddpm/core/device.hpp>
 #include <ddpm/core/error.hpp>
 #include <ddpm/kernels/arch/target.cuh>
@@ -15,37 +17,15 @@
 #include <cxxabi.h>
 
 #include <ddpm/core/cuda.hpp>
+#if __has_include(<nvtx3/nvToolsExt.h>)
+#include <nvtx3/nvToolsExt.h>
+#endif
 #endif
 
 namespace ddpm::kernels {
 
 // For kernels that use no shared memory.
 struct NoShared {};
-
-// What DDPM_DEBUG asks for: a list of `log` (each launch on stderr), `sync` (wait after each launch, so that
-// an error is reported by the kernel that made it) and `nan` (ops check their outputs).
-struct DebugOptions {
-  bool log = false;
-  bool sync = false;
-  bool nan = false;
-
-  static const DebugOptions& get() {
-    static const DebugOptions options = parse(std::getenv("DDPM_DEBUG"));
-    return options;
-  }
-
-  static DebugOptions parse(const char* list) {
-    DebugOptions options;
-    for (std::string_view rest = list ? list : ""; !rest.empty();) {
-      const std::string_view word = rest.substr(0, rest.find(','));
-      options.log |= word == "log";
-      options.sync |= word == "sync";
-      options.nan |= word == "nan";
-      rest.remove_prefix(std::min(rest.size(), word.size() + 1));
-    }
-    return options;
-  }
-};
 
 namespace detail {
 
@@ -69,13 +49,19 @@ std::string kernel_name(Kernel<Params> kernel) {
   return simt::kernel_name(reinterpret_cast<const void*>(kernel));
 }
 
+template <class D, class Params>
+bool can_start(const D&, int, Kernel<Params>) {
+  return true;
+}
+
 template <class Shared, class D, class Params>
 void start(const D&, dim3 grid, dim3 block, Kernel<Params> kernel, const Params& params) {
   const auto call = [](const simt::Launch& launch) {
     reinterpret_cast<Kernel<Params>>(const_cast<void*>(launch.kernel))(
         *static_cast<const Params*>(launch.params));
   };
-  simt::run_grid({reinterpret_cast<const void*>(kernel), grid, block, shared_bytes<Shared>, &params, call});
+  simt::run_grid({reinterpret_cast<const void*>(kernel), grid, block, shared_bytes<Shared>, &params,
+                  sizeof(Params), call});
 }
 
 #else
@@ -92,16 +78,52 @@ std::string kernel_name(Kernel<Params> kernel) {
   return name;
 }
 
+// The driver's words, or what to do about a program that was not compiled for the current device.
+inline std::string reason_of(cudaError_t status) {
+  if (status != cudaErrorNoKernelImageForDevice && status != cudaErrorInvalidDeviceFunction)
+    return cudaGetErrorString(status);
+  int device = 0, major = 0, minor = 0;
+  cudaGetDevice(&device);
+  cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
+  cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device);
+  return message("the program holds no code for this GPU of compute capability ", major, ".", minor,
+                 ", compile it with CMAKE_CUDA_ARCHITECTURES=", major, minor, " or nvcc -arch=sm_", major,
+                 minor);
+}
+
 template <class Params>
 void check_launch(cudaError_t status, Kernel<Params> kernel, const char* what) {
-  if (status != cudaSuccess)
-    throw DeviceError(message(what, " of ", kernel_name(kernel), " failed: ", cudaGetErrorString(status)),
-                      status);
+  if (status == cudaSuccess) return;
+  const std::string reason = reason_of(status);
+  cudaGetLastError();  // or the next launch would report it once more
+  throw DeviceError(message(what, " of ", kernel_name(kernel), " failed: ", reason), status);
 }
+
+template <class D, class Params>
+bool can_start(const D& device, int threads, Kernel<Params> kernel) {
+  const ddpm::detail::CurrentDevice current(device.index());
+  cudaFuncAttributes attributes{};
+  if (cudaFuncGetAttributes(&attributes, reinterpret_cast<const void*>(kernel)) == cudaSuccess)
+    return attributes.maxThreadsPerBlock >= threads;
+  cudaGetLastError();  // or the next launch would report it
+  return false;
+}
+
+// A range in NVIDIA's profilers, where the toolkit has their header.
+struct ProfilerRange {
+#if defined(NVTX_VERSION)
+  explicit ProfilerRange(const std::string& name) { nvtxRangePushA(name.c_str()); }
+  ~ProfilerRange() { nvtxRangePop(); }
+#else
+  explicit ProfilerRange(const std::string&) {}
+#endif
+};
 
 template <class Shared, class D, class Params>
 void start(const D& device, dim3 grid, dim3 block, Kernel<Params> kernel, const Params& params) {
   const ddpm::detail::CurrentDevice current(device.index());
+  std::optional<ProfilerRange> range;
+  if (DebugOptions::get().nvtx) range.emplace(kernel_name(kernel));
   if constexpr (shared_bytes < Shared >> shared_without_opt_in) {
     check_launch(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
                                       cudaFuncAttributeMaxDynamicSharedMemorySize,
@@ -122,10 +144,18 @@ void start(const D& device, dim3 grid, dim3 block, Kernel<Params> kernel, const 
 template <class Shared = NoShared, GpuLike D, class Params>
 void launch_kernel(const D& device, dim3 grid, dim3 block, detail::Kernel<Params> kernel,
                    const std::type_identity_t<Params>& params) {
+  static_assert(std::is_trivially_copyable_v<Params>);
   if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
   if (DebugOptions::get().log)
     detail::log_launch(detail::kernel_name(kernel), grid, block, detail::shared_bytes<Shared>);
   detail::start<Shared>(device, grid, block, kernel, params);
+}
+
+// Whether the program holds code of the kernel for this device and for blocks of as many threads. Kernels that need
+// more than the target they are compiled for has say so by their launch bounds.
+template <GpuLike D, class Params>
+bool can_launch(const D& device, int threads, detail::Kernel<Params> kernel) {
+  return detail::can_start(device, threads, kernel);
 }
 
 // Blocks of `size` that cover `count` elements.

@@ -40,7 +40,7 @@ __global__ __launch_bounds__(P::threads) void mse_loss_kernel(const __grid_const
     } else {
       const Normals drawn = normals(quad_words(op.position, n, own));
       for (int i = 0; i < quad; ++i)
-        if (i < own.count) target[i] = static_cast<float>(static_cast<T>(drawn.value[i]));
+        if (i < own.count) target[i] = drawn.value[i];
     }
     for (int i = 0; i < quad; ++i) {
       // Not contracted with the product that ends normals(), so that noise drawn again has the stored bits.

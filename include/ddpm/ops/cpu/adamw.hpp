@@ -74,6 +74,7 @@ struct EmaLeaf {
 template <bool Averaged>
 void adamw_update(const AdamWUpdate<float>& p) {
   const AdamWOptions& o = p.options;
+  const AdamWStep& s = *p.step;
   AdamWLeaf<Averaged> leaf{};
   leaf.clip = p.squared_norm
                   ? static_cast<float>(clip_factor(static_cast<double>(*p.squared_norm), o.grad_clip))
@@ -82,12 +83,12 @@ void adamw_update(const AdamWUpdate<float>& p) {
   leaf.take_first = static_cast<float>(1 - o.beta1);
   leaf.keep_second = static_cast<float>(o.beta2);
   leaf.take_second = static_cast<float>(1 - o.beta2);
-  leaf.decay = static_cast<float>(1 - o.lr * o.weight_decay);
-  leaf.rate = static_cast<float>(o.lr / p.correction1);
-  leaf.correction = static_cast<float>(1 / p.correction2);
+  leaf.decay = static_cast<float>(s.keep);
+  leaf.rate = static_cast<float>(s.step_size);
+  leaf.correction = static_cast<float>(s.root_scale * s.root_scale);
   leaf.eps = static_cast<float>(o.eps);
-  leaf.keep_average = static_cast<float>(p.ema_decay);
-  leaf.take_average = static_cast<float>(1 - p.ema_decay);
+  leaf.keep_average = static_cast<float>(s.ema_decay);
+  leaf.take_average = static_cast<float>(1 - s.ema_decay);
   parallel_ranges(p.count, pointwise_grain, [&](std::int64_t first, std::int64_t last) {
     AdamWLeaf<Averaged> part = leaf;
     part.value = p.value + first;
@@ -109,7 +110,7 @@ inline void launch(const Cpu&, const AdamWUpdate<float>& p) {
 }
 
 inline void launch(const Cpu&, const EmaUpdate<float>& p) {
-  const auto keep = static_cast<float>(p.decay), take = static_cast<float>(1 - p.decay);
+  const auto keep = static_cast<float>(*p.decay), take = static_cast<float>(1 - *p.decay);
   parallel_ranges(p.count, detail::cpu::pointwise_grain, [&](std::int64_t first, std::int64_t last) {
     detail::cpu::run_leaf<detail::cpu::EmaLeaf>(
         detail::cpu::EmaLeaf{p.value + first, p.average + first, keep, take, last - first});

@@ -251,6 +251,27 @@ inline void launch(const Cpu& device, const BiasBackward<bf16>& p) {
                                      w.out(p.per_sample, std::int64_t{p.n} * p.c), p.dbias, p.n, p.hw, p.c});
 }
 
+inline void launch(const Cpu& device, const Noising<bf16>& p) {
+  detail::cpu::Widened w(device);
+  launch(device, Noising<float>{p.x0, p.pixels, p.noise, p.t, p.signal, p.sigma, p.position, p.flip,
+                                p.prediction, p.xt, p.target, p.n, p.h, p.w, p.c,
+                                w.out(p.model_input, std::int64_t{p.n} * p.h * p.w * p.c)});
+}
+
+inline void launch(const Cpu& device, const MseLoss<bf16>& p) {
+  const std::int64_t count = p.n * p.per_sample;
+  detail::cpu::Widened w(device);
+  launch(device, MseLoss<float>{w.in(p.prediction, count), p.target, p.weight, p.loss,
+                                w.out(p.dprediction, count), p.n, p.per_sample, p.position});
+}
+
+inline void launch(const Cpu& device, const Denoising<bf16>& p) {
+  const std::int64_t count = p.n * p.per_sample;
+  detail::cpu::Widened w(device);
+  launch(device, Denoising<float>{p.x, w.in(p.model_output, count), p.table, p.step, p.clip, p.noise,
+                                  p.position, p.x0, p.n, p.per_sample, w.out(p.model_input, count)});
+}
+
 inline void launch(const Cpu& device, const FillNormal<bf16>& p) {
   detail::cpu::Widened w(device);
   launch(device, FillNormal<float>{w.out(p.x, p.n * p.per_sample), p.position, p.n, p.per_sample});

@@ -15,8 +15,9 @@ struct DenoisingLeaf {
   float clip;
   float* x;
   const float* m;
-  const float* z;  // or null
-  float* x0;       // or null
+  const float* z;      // or null
+  float* x0;           // or null
+  float* model_input;  // or null
   std::int64_t count;
 
   template <class V>
@@ -41,6 +42,7 @@ struct DenoisingLeaf {
     }
     lanes.store(x + i, next);
     if (x0 != nullptr) lanes.store(x0 + i, image);
+    if (model_input != nullptr) lanes.store(model_input + i, next);
   }
 };
 
@@ -61,8 +63,9 @@ inline void launch(const Cpu&, const Denoising<float>& p) {
       draw_normals(position, first, count, drawn);
       noise = drawn;
     }
-    run_leaf<DenoisingLeaf>(
-        DenoisingLeaf{k, p.clip, p.x + at, p.model_output + at, noise, p.x0 ? p.x0 + at : nullptr, count});
+    run_leaf<DenoisingLeaf>(DenoisingLeaf{k, p.clip, p.x + at, p.model_output + at, noise,
+                                          p.x0 ? p.x0 + at : nullptr,
+                                          p.model_input ? p.model_input + at : nullptr, count});
   });
 }
 

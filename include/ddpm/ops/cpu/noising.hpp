@@ -16,8 +16,9 @@ namespace detail::cpu {
 struct NoisingLeaf {
   const float* x0;
   const float* eps;
-  float* xt;
-  float* target;  // or null
+  float* xt;           // or null
+  float* model_input;  // or null
+  float* target;       // or null
   float signal, sigma, target_x0, target_eps;
   std::int64_t count;
 
@@ -31,7 +32,8 @@ struct NoisingLeaf {
     lanes.load(x, x0 + i);
     lanes.load(e, eps + i);
     y = x * signal + e * sigma;
-    lanes.store(xt + i, y);
+    if (xt != nullptr) lanes.store(xt + i, y);
+    if (model_input != nullptr) lanes.store(model_input + i, y);
     if (target == nullptr) return;
     y = x * target_x0 + e * target_eps;
     lanes.store(target + i, y);
@@ -73,15 +75,16 @@ inline void launch(const Cpu&, const Noising<float>& p) {
     if (!p.noise) draw_normals(position, first, count, noise);
     const float signal = p.signal[p.t[n]], sigma = p.sigma[p.t[n]];
     const bool v = p.prediction == Prediction::v;
-    run_leaf<NoisingLeaf>(NoisingLeaf{in_place ? p.x0 + at : image, p.noise ? p.noise + at : noise, p.xt + at,
-                                      p.target ? p.target + at : nullptr, signal, sigma,
-                                      v                                    ? -sigma
-                                      : p.prediction == Prediction::sample ? 1.0f
-                                                                           : 0.0f,
-                                      v                                     ? signal
-                                      : p.prediction == Prediction::epsilon ? 1.0f
-                                                                            : 0.0f,
-                                      count});
+    run_leaf<NoisingLeaf>(NoisingLeaf{
+        in_place ? p.x0 + at : image, p.noise ? p.noise + at : noise, p.xt ? p.xt + at : nullptr,
+        p.model_input ? p.model_input + at : nullptr, p.target ? p.target + at : nullptr, signal, sigma,
+        v                                    ? -sigma
+        : p.prediction == Prediction::sample ? 1.0f
+                                             : 0.0f,
+        v                                     ? signal
+        : p.prediction == Prediction::epsilon ? 1.0f
+                                              : 0.0f,
+        count});
   });
 }
 

@@ -263,11 +263,12 @@ struct RandomLanes {
     using W = Words<V>;
     std::uint32_t block[V::width];
     for (int i = 0; i < V::width; ++i) block[i] = first_block + static_cast<std::uint32_t>(i);
+    const std::uint64_t sample = sample_number(at);
     W a, b, c, d;
     load(a, block);
-    broadcast(b, static_cast<std::uint32_t>(at.sample));
+    broadcast(b, static_cast<std::uint32_t>(sample));
     broadcast(c, at.step);
-    broadcast(d, static_cast<std::uint32_t>(at.stream) | static_cast<std::uint32_t>(at.sample >> 32) << 8);
+    broadcast(d, static_cast<std::uint32_t>(at.stream) | static_cast<std::uint32_t>(sample >> 32) << 8);
     auto key0 = static_cast<std::uint32_t>(at.seed), key1 = static_cast<std::uint32_t>(at.seed >> 32);
     for (int round = 0; round < 10; ++round) {
       W a_low, a_high, c_low, c_high;

@@ -35,7 +35,8 @@ void launch(const Reference&, const Denoising<T>& p) {
         next += static_cast<double>(k.sigma) *
                 (p.noise ? static_cast<double>(p.noise[at]) : detail::reference::normal_at(position, n, i));
       p.x[at] = static_cast<Accumulator<T>>(next);
-      if (p.x0) p.x0[at] = static_cast<T>(x0);
+      if (p.x0) p.x0[at] = static_cast<Accumulator<T>>(x0);
+      if (p.model_input) p.model_input[at] = static_cast<T>(p.x[at]);
     }
 }
 

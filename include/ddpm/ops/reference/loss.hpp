@@ -16,9 +16,9 @@ void launch(const Reference&, const MseLoss<T>& p) {
     const double weight = p.weight ? static_cast<double>(p.weight[n]) : 1.0;
     for (std::int64_t i = 0; i < p.per_sample; ++i) {
       const std::int64_t at = n * p.per_sample + i;
-      const T target =
+      const Accumulator<T> target =
           p.target ? p.target[at]
-                   : static_cast<T>(
+                   : static_cast<Accumulator<T>>(
                          normals(random_words(position, static_cast<std::uint32_t>(i / 4))).value[i % 4]);
       const double difference = static_cast<double>(p.prediction[at]) - static_cast<double>(target);
       loss += weight * difference * difference;

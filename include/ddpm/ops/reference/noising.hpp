@@ -23,8 +23,11 @@ void launch(const Reference&, const Noising<T>& p) {
           p.noise ? static_cast<double>(p.noise[to])
                   : static_cast<double>(
                         normals(random_words(position, static_cast<std::uint32_t>(i / 4))).value[i % 4]);
-      p.xt[to] = static_cast<T>(signal * x0 + sigma * eps);
-      if (p.target) p.target[to] = static_cast<T>(prediction_target(p.prediction, x0, eps, signal, sigma));
+      const auto xt = static_cast<Accumulator<T>>(signal * x0 + sigma * eps);
+      if (p.xt) p.xt[to] = xt;
+      if (p.model_input) p.model_input[to] = static_cast<T>(xt);
+      if (p.target)
+        p.target[to] = static_cast<Accumulator<T>>(prediction_target(p.prediction, x0, eps, signal, sigma));
     }
   }
 }

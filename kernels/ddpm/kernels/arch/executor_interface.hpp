@@ -37,10 +37,11 @@ struct Launch {
   dim3 block;
   std::size_t shared_bytes;
   const void* params;
+  std::size_t params_bytes;
   void (*call)(const Launch&);  // calls the kernel with the parameters, on the stack of one thread
 };
 
-// Runs every thread of the grid to its end; throws simt::Failure, which is a ddpm::DeviceError.
+// Runs every thread of the grid to its end, or records that; throws simt::Failure, which is a ddpm::DeviceError.
 void run_grid(const Launch& launch);
 
 std::string kernel_name(const void* kernel);

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 
+#include <ddpm/core/dtype.hpp>
 #include <ddpm/kernels/arch/target.cuh>
 #if defined(DDPM_SIMT_HOST)
 #include <ddpm/kernels/arch/mma_host.hpp>
@@ -106,6 +107,17 @@ __device__ __forceinline__ std::uint32_t to_tf32(float value) {
   std::uint32_t rounded;
   asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(rounded) : "f"(value));
   return rounded;
+#endif
+}
+
+// Two bf16, the first in the low half, rounded to the nearest, ties to even: neighbours in a fragment.
+__device__ __forceinline__ std::uint32_t to_bf16_pair(float first, float second) {
+#if defined(DDPM_SIMT_HOST)
+  return bf16(first).bits | std::uint32_t{bf16(second).bits} << 16;
+#else
+  std::uint32_t pair;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(second), "f"(first));
+  return pair;
 #endif
 }
 

@@ -15,6 +15,13 @@ namespace ddpm::arch {
 
 inline constexpr int warpgroup_size = 128;
 
+// Whether what is being compiled is for 9.0a, which alone has wgmma; kernels are compiled once for each target.
+#if defined(DDPM_SIMT_HOST) || defined(__CUDA_ARCH_FEAT_SM90_ALL)
+inline constexpr bool has_wgmma = true;
+#else
+inline constexpr bool has_wgmma = false;
+#endif
+
 // Which index of an operand is contiguous in shared memory: the depth k, or the row of A (column of B). The
 // values are those of the instruction's transpose bits.
 enum class Major { k = 0, mn = 1 };

@@ -9,25 +9,28 @@
 #include <ddpm/core/dtype.hpp>
 #include <ddpm/kernels/arch/cp_async_sm80.cuh>
 #include <ddpm/kernels/arch/mma_sm80.cuh>
+#include <ddpm/kernels/block/mma_choice.hpp>
 #include <ddpm/kernels/block/tile.cuh>
 
 namespace ddpm::kernels {
 
 // A block of 2 x 2 warps computes rows x columns of the product.
-template <int Rows, int Columns, int Depth>
+template <MmaTile Tile>
 struct MmaTilePolicy {
-  static constexpr int rows = Rows, columns = Columns;
+  static constexpr int rows = size_of(Tile).rows, columns = size_of(Tile).columns;
   static constexpr int warp_rows = rows / 2, warp_columns = columns / 2;
   static constexpr int threads = 4 * warp_size;
-  static constexpr int depth = Depth;  // of a slice
-  static constexpr int stages = 4;     // slices in shared memory
-  // Relative time of a slice: products, and elements that are copied.
-  static constexpr std::int64_t cost = rows * columns + 16 * (rows + columns);
+  static constexpr int depth = size_of(Tile).depth;  // of a slice
+  static constexpr int stages = 4;                   // slices in shared memory
 };
 
-using MmaLargeTile = MmaTilePolicy<128, 128, 32>;
-using MmaFlatTile = MmaTilePolicy<64, 128, 32>;
-using MmaSmallTile = MmaTilePolicy<64, 64, 64>;
+// Calls run(policy) with the tile's.
+template <class Run>
+void with_mma_tile(MmaTile tile, Run run) {
+  if (tile == MmaTile::large) run(MmaTilePolicy<MmaTile::large>{});
+  if (tile == MmaTile::flat) run(MmaTilePolicy<MmaTile::flat>{});
+  if (tile == MmaTile::small) run(MmaTilePolicy<MmaTile::small>{});
+}
 
 // The elements that one cp.async copies, and one address of ldmatrix gives.
 inline constexpr int chunk = pack_width<bf16>;

@@ -9,6 +9,9 @@
 
 namespace ddpm::kernels {
 
+// Added to a coordinate of an image, it leads out of every image; so it does twice.
+inline constexpr int nowhere = -(1 << 30);
+
 // A block computes rows x columns of the product, a thread thread_rows x thread_columns of those.
 template <int Rows, int Columns, int ThreadRows, int ThreadColumns>
 struct TilePolicy {

@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: MIT
+// Predicts the time of a training step of the CIFAR-10 U-Net in bf16, and of each of its convolutions by each tile.
+#include <cstdio>
+#include <map>
+#include <set>
+#include <tuple>
+#include <vector>
+
+#include "time_model.hpp"
+
+using namespace ddpm;
+using namespace ddpm::model;
+using kernels::MmaChoice;
+using kernels::MmaTile;
+using simt::ConvolutionPass;
+using simt::PlannedKernel;
+using simt::PlannedOp;
+
+namespace {
+
+constexpr int batches[] = {16, 64, 128};
+constexpr const char* tile_names[] = {"128x128", "64x128", "64x64"};
+
+bool begins_with(const std::string& text, const char* part) { return text.rfind(part, 0) == 0; }
+bool contains(const std::string& text, const char* part) { return text.find(part) != std::string::npos; }
+
+// Registers: ptxas of CUDA 13.0 for sm_80 and sm_90, the most of the three passes.
+Tile tile_of(MmaTile name, std::size_t shared_bytes) {
+  constexpr int registers_of[] = {242, 162, 126};
+  const kernels::MmaTileSize size = kernels::size_of(name);
+  return {size.rows,
+          size.columns,
+          size.depth,
+          4,
+          registers_of[static_cast<int>(name)],
+          static_cast<int>(shared_bytes)};
+}
+
+ConvolutionPass pass_of(const PlannedOp& op) {
+  if (contains(op.name, "Weight")) return ConvolutionPass::backward_weight;
+  return contains(op.name, "Data") ? ConvolutionPass::backward_data : ConvolutionPass::forward;
+}
+
+// The depth follows from the operations: it is shorter where a stride or an upsampling leaves taps out.
+Product product_of(const PlannedOp& op, const PlannedKernel& kernel) {
+  const Conv2dGeometry& g = *op.convolution;
+  const double products = static_cast<double>(op.cost.flops) / 2;
+  Product p{static_cast<double>(g.pixels()), static_cast<double>(g.cout), 0,
+            static_cast<double>(kernel.blocks())};
+  if (pass_of(op) == ConvolutionPass::backward_data) {
+    p.rows = 1.0 * g.n * g.h * g.w;
+    p.columns = g.channels();
+  }
+  if (pass_of(op) == ConvolutionPass::backward_weight) {
+    p.rows = g.cout;
+    p.columns = 1.0 * g.taps() * g.channels();
+    p.depth = products / p.rows / p.columns / kernel.grid.y;
+    return p;
+  }
+  p.depth = products / p.rows / p.columns;
+  return p;
+}
+
+// Scores and weighted rows, by 64 x 64 x 16: each of four warps reads its own rows and all columns.
+double attention_seconds(const Gpu& gpu, const PlannedOp& op, const PlannedKernel& kernel) {
+  constexpr double products = 2.0 * 64 * 64 * 16, element = sizeof(bf16);
+  const bool is_forward = contains(op.name, "Forward");
+  const double computed =
+      static_cast<double>(op.cost.flops) * (is_forward ? 1 : 8.0 / 5);  // scores once per pass
+  const double passes = is_forward ? 1 : 3;
+  const double clocks = std::max(products / (gpu.tensor * tensor_efficiency),
+                                 (4 * (64 + 16) + 64) * 16 * element / shared_per_clock);
+  const double waves = ceil_div(static_cast<double>(kernel.blocks()), gpu.properties.multiprocessors);
+  const double of_block = computed / passes / static_cast<double>(kernel.blocks()) / products * clocks;
+  return (waves * of_block + fill_clocks) / gpu.clock;
+}
+
+double kernel_seconds(const Gpu& gpu, const PlannedOp& op, const PlannedKernel& kernel) {
+  if (contains(kernel.name, "MmaTilePolicy")) {
+    const auto tile = static_cast<MmaTile>(kernel.name[kernel.name.find("(MmaTile)") + 9] - '0');
+    return seconds_of(gpu, tile_of(tile, kernel.shared_bytes), product_of(op, kernel));
+  }
+  if (contains(kernel.name, "attention_mma")) return attention_seconds(gpu, op, kernel);
+  if (contains(kernel.name, "implicit_gemm"))
+    return static_cast<double>(op.cost.flops) /
+           (gpu.properties.multiprocessors * 256 * gpu.clock * ffma_efficiency);
+  if (contains(kernel.name, "add_parts")) {
+    const Conv2dGeometry& g = *op.convolution;
+    const double bytes = 4.0 * op.kernels.front().grid.y * g.cout * g.taps() * g.channels();
+    return bytes < reused_in_l2 * gpu.l2_bytes ? bytes / (gpu.l2 * gpu.properties.multiprocessors * gpu.clock)
+                                               : 2 * dram_seconds(gpu, bytes);
+  }
+  return 0;  // bound by memory, counted for the op
+}
+
+// With what a group norm reads a second time, unless L2 still has it.
+double bytes_of(const Gpu& gpu, const PlannedOp& op) {
+  double again = 0;
+  if (op.norm) {
+    const double x = 1.0 * op.norm->n * op.norm->hw * op.norm->channels() * sizeof(bf16);
+    if (contains(op.name, "Backward")) again = 2 * x;
+    if (op.kernels.size() == 3) again = x;
+    if (again < reused_in_l2 * gpu.l2_bytes) again = 0;
+  }
+  return static_cast<double>(op.cost.bytes) + again;
+}
+
+struct Prediction {
+  double seconds = 0, compute = 0, memory = 0, starts = 0, bytes = 0, least_bytes = 0, flops = 0;
+  int ops = 0, kernels = 0;
+
+  void operator+=(const Prediction& o) {
+    seconds += o.seconds, compute += o.compute, memory += o.memory, starts += o.starts;
+    bytes += o.bytes, least_bytes += o.least_bytes, flops += o.flops;
+    ops += o.ops, kernels += o.kernels;
+  }
+};
+
+Prediction predict(const Gpu& gpu, const PlannedOp& op) {
+  Prediction p;
+  p.ops = 1;
+  p.kernels = static_cast<int>(op.kernels.size());
+  p.starts = start_seconds * p.kernels;
+  p.least_bytes = static_cast<double>(op.cost.bytes);
+  p.bytes = bytes_of(gpu, op);
+  p.flops = static_cast<double>(op.cost.flops);
+  for (const PlannedKernel& kernel : op.kernels) p.compute += kernel_seconds(gpu, op, kernel);
+  p.memory = dram_seconds(gpu, p.bytes);
+  p.seconds = std::max(p.compute, p.memory) + p.starts;
+  return p;
+}
+
+void print_row(const std::string& name, const Prediction& p) {
+  std::printf("| %s | %d | %d | %.2f | %.2f | %.2f | %.2f | %.2f | %.0f |\n", name.c_str(), p.ops, p.kernels,
+              1e3 * p.seconds, 1e3 * p.compute, 1e3 * p.memory, 1e3 * p.starts, p.bytes / 1e9,
+              p.flops / p.seconds / 1e12);
+}
+
+void print_step(const Gpu& gpu, int batch) {
+  std::map<std::string, Prediction> by_op;
+  Prediction total;
+  for (const PlannedOp& op : simt::plan_training_step(gpu.properties, UNetConfig::cifar10(), batch)) {
+    const Prediction p = predict(gpu, op);
+    by_op[op.name.substr(0, op.name.find('<'))] += p;
+    total += p;
+  }
+  std::printf("\n## A training step of %d images, %s\n\n", batch, gpu.name);
+  std::printf("| op | ops | kernels | ms | products, ms | memory, ms | starts, ms | GB | TFLOP/s |\n");
+  std::printf("| --- | --: | --: | --: | --: | --: | --: | --: | --: |\n");
+  std::vector<std::pair<std::string, Prediction>> rows(by_op.begin(), by_op.end());
+  std::sort(rows.begin(), rows.end(),
+            [](const auto& a, const auto& b) { return a.second.seconds > b.second.seconds; });
+  for (const auto& [name, p] : rows) print_row(name, p);
+  print_row("**all**", total);
+  std::printf("\nEach input read once and each output written once: %.2f GB.\n", total.least_bytes / 1e9);
+}
+
+// The 3 x 3 convolutions of the network, each once.
+std::vector<PlannedOp> convolutions(const Gpu& gpu, int batch) {
+  std::vector<PlannedOp> found;
+  std::set<std::tuple<int, int, int, int, int>> seen;
+  for (PlannedOp& op : simt::plan_training_step(gpu.properties, UNetConfig::cifar10(), batch)) {
+    if (!begins_with(op.name, "Conv2dForward") || op.convolution->kernel != 3) continue;
+    const Conv2dGeometry& g = *op.convolution;
+    if (seen.insert({g.p, g.channels(), g.cout, g.stride, g.upsample}).second) found.push_back(std::move(op));
+  }
+  return found;
+}
+
+// The library's choice, and the time of every tile with it.
+void print_choice(const Gpu& gpu, const Conv2dGeometry& g, ConvolutionPass pass, double& worst) {
+  const bool is_weight = pass == ConvolutionPass::backward_weight;
+  MmaChoice choice{MmaTile::large, 1};
+  if (is_weight)
+    choice = kernels::choose_mma_weight(gpu.properties, g);
+  else if (pass == ConvolutionPass::forward)
+    choice.tile = kernels::choose_mma_tile(gpu.properties, g.pixels(), g.cout);
+  else
+    choice.tile = kernels::choose_mma_tile(gpu.properties, std::int64_t{g.n} * g.h * g.w, g.channels());
+  double chosen = 0, best = 1e9;
+  std::string times;
+  for (const MmaTile tile : {MmaTile::large, MmaTile::flat, MmaTile::small}) {
+    if (is_weight && tile == MmaTile::flat) continue;
+    const double ms = 1e3 * predict(gpu, simt::plan_convolution(g, pass, {tile, choice.parts})).seconds;
+    if (tile == choice.tile) chosen = ms;
+    best = std::min(best, ms);
+    char text[32];
+    std::snprintf(text, sizeof text, "%s%.3f", times.empty() ? "" : " / ", ms);
+    times += text;
+  }
+  worst = std::max(worst, chosen / best);
+  std::printf(" %s%s %s |", tile_names[static_cast<int>(choice.tile)],
+              choice.parts > 1 ? (" in " + std::to_string(choice.parts)).c_str() : "", times.c_str());
+}
+
+void print_choices(const Gpu& gpu, int batch) {
+  std::printf("\n## Tiles, %s, batch %d\n\n", gpu.name, batch);
+  std::printf("The choice, and ms by 128x128 / 64x128 / 64x64 (weight: 128x128 / 64x64).\n\n");
+  std::printf("| x | forward | data | weight |\n| --- | --- | --- | --- |\n");
+  double worst = 1;
+  for (const PlannedOp& op : convolutions(gpu, batch)) {
+    if (op.convolution->channels() == 3 || op.convolution->cout == 3) continue;  // partly on no tensor core
+    std::printf("| %s |", op.shape.c_str());
+    for (const ConvolutionPass pass :
+         {ConvolutionPass::forward, ConvolutionPass::backward_data, ConvolutionPass::backward_weight})
+      print_choice(gpu, *op.convolution, pass, worst);
+    std::printf("\n");
+  }
+  std::printf("\nThe choice is at most %.0f %% slower than the best of these.\n", 100 * (worst - 1));
+}
+
+// Products on tensor cores if there were one more tile, used where it is faster.
+void print_other_tile(const Gpu& gpu, int batch, const Tile& other) {
+  double now = 0, then = 0;
+  for (const PlannedOp& op : simt::plan_training_step(gpu.properties, UNetConfig::cifar10(), batch)) {
+    if (!op.convolution || !contains(op.kernels.front().name, "MmaTilePolicy")) continue;
+    const double own = kernel_seconds(gpu, op, op.kernels.front());
+    Product p = product_of(op, op.kernels.front());
+    const double parts = pass_of(op) == ConvolutionPass::backward_weight ? op.kernels.front().grid.y : 1;
+    p.blocks = parts * ceil_div(p.rows, other.rows) * ceil_div(p.columns, other.columns);
+    now += own;
+    then += std::min(own, seconds_of(gpu, other, p));
+  }
+  std::printf(
+      "\n%s: convolutions and linear layers multiply for %.2f ms, with tiles of %d x %d too for %.2f ms.\n",
+      gpu.name, 1e3 * now, other.rows, other.columns, 1e3 * then);
+}
+
+}  // namespace
+
+int main() {
+  std::printf(
+      "# Predictions, not run on a GPU\n\nMade by `cmake --build build --target model_predictions`.\n");
+  for (const Gpu& gpu : gpus) print_step(gpu, 128);
+  std::printf("\n## A larger tile\n");
+  for (const Gpu& gpu : gpus) print_other_tile(gpu, 128, {256, 128, 32, 8, 242, 136 << 10});
+  for (const Gpu& gpu : gpus)
+    for (const int batch : batches) print_choices(gpu, batch);
+}

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: MIT
+// How long a kernel takes, from what it must do and what a GPU can do. No part of it was measured on a GPU.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <string>
+
+#include <ddpm/kernels/arch/target.cuh>
+
+#include "planned_gpu.hpp"
+
+namespace ddpm::model {
+
+// Of data sheets, but for `tensor` and `l2`. All are taken to have the instructions of compute capability 8.0.
+struct Gpu {
+  const char* name;
+  GpuProperties properties;
+  double clock;      // Hz, under load
+  double tensor;     // operations of a multiprocessor per clock, by mma.sync of bf16 with sums in float
+  double l2;         // bytes of a multiprocessor per clock
+  double dram;       // bytes per second
+  double l2_bytes;   // its size
+  int shared_bytes;  // of a multiprocessor
+};
+
+inline constexpr Gpu gpus[] = {
+    // 312 TFLOP/s; 5120 bytes per clock of L2, of which reads in no order get some three quarters.
+    {"A100 SXM 80 GB", {108}, 1.41e9, 2048, 36, 2.04e12, 40e6, 164 << 10},
+    // 989 TFLOP/s are those of wgmma, 4096 per clock; mma.sync gets 63 % (arXiv 2402.13499). L2: 5.5 to 6 TB/s were
+    // measured on the 114 multiprocessors of the PCIe card.
+    {"H100 SXM", {132}, 1.755e9, 0.63 * 4096, 28, 3.35e12, 50e6, 228 << 10},
+    // 165 TFLOP/s with sums in float; L2: about 5 TB/s.
+    {"RTX 4090", {128}, 2.52e9, 512, 16, 1.008e12, 72e6, 100 << 10},
+};
+
+// What is assumed.
+inline constexpr double tensor_efficiency = 0.9;  // ldmatrix, addresses and the loop take issue slots
+inline constexpr double dram_efficiency = 0.9;    // that a copy reaches
+inline constexpr double ffma_efficiency = 0.6;    // of 128 per clock, for tiles that read shared memory
+inline constexpr double shared_per_clock = 128;   // bytes of a multiprocessor
+inline constexpr double slice_clocks = 500;  // least time of a slice: barrier, ldmatrix, a chain of products
+inline constexpr double fill_clocks = 2000;  // to the first slice's arrival, and from the last to the end
+inline constexpr double start_seconds = 1.5e-6;  // between two kernels of a graph: drain, start
+inline constexpr double reused_in_l2 = 0.5;      // of its size: what is read again soon is still there
+inline constexpr int registers = 65536;          // of a multiprocessor
+
+struct Tile {
+  int rows, columns, depth;
+  int warps;
+  int registers;  // of a thread, by ptxas
+  int shared_bytes;
+};
+
+inline double ceil_div(double a, double b) { return std::ceil(a / b); }
+
+inline int resident_blocks(const Gpu& gpu, const Tile& tile) {
+  constexpr int reserved = 1 << 10;  // of each block's shared memory, by the system
+  const int by_registers = registers / (tile.registers * tile.warps * warp_size);
+  return std::max(1, std::min(by_registers, gpu.shared_bytes / (tile.shared_bytes + reserved)));
+}
+
+// A product on tensor cores: blocks that each take `depth` of its depth.
+struct Product {
+  double rows, columns, depth;
+  double blocks;
+};
+
+// Each slice is multiplied, passes shared memory and comes from L2; the slowest counts.
+inline double seconds_of(const Gpu& gpu, const Tile& t, const Product& p) {
+  constexpr double element = sizeof(bf16);
+  const double waves = ceil_div(p.blocks, gpu.properties.multiprocessors);
+  const double resident = std::min<double>(resident_blocks(gpu, t), waves);
+  const double operands = (t.rows + t.columns) * t.depth * element;
+  const int warps_across = 2, warps_down = t.warps / warps_across;
+  const double read = (t.rows * warps_across + t.columns * warps_down) * t.depth * element;
+  const double slice =
+      std::max({2.0 * t.rows * t.columns * t.depth / (gpu.tensor * tensor_efficiency),
+                (operands + read) / shared_per_clock, operands / gpu.l2, slice_clocks / resident});
+  const double results = 1.0 * t.rows * t.columns;  // pass shared memory in float, leave as bf16
+  const double out = results * 2 * sizeof(float) / shared_per_clock + results * element / gpu.l2;
+  const double block = ceil_div(p.depth, t.depth) * slice + out;
+  return (waves * block + ceil_div(waves, resident) * fill_clocks) / gpu.clock;
+}
+
+inline double dram_seconds(const Gpu& gpu, double bytes) { return bytes / (gpu.dram * dram_efficiency); }
+
+}  // namespace ddpm::model

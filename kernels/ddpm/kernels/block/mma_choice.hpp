@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: MIT
+// Which tile of tensor cores a convolution is computed with, and in how many parts: what takes the least time on so
+// many multiprocessors, by counting. Time is that of the multiprocessor with the most tiles, in multiplications;
+// benchmarks/model has a fuller model, to which the choices are compared.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include <ddpm/core/device.hpp>
+#include <ddpm/ops/conv2d.hpp>
+
+namespace ddpm::kernels {
+
+enum class MmaTile { large, flat, small };
+
+// Of the product: rows x columns, and the depth of a slice.
+struct MmaTileSize {
+  int rows, columns, depth;
+};
+
+constexpr MmaTileSize size_of(MmaTile tile) {
+  constexpr MmaTileSize sizes[] = {{128, 128, 32}, {64, 128, 32}, {64, 64, 64}};
+  return sizes[static_cast<int>(tile)];
+}
+
+// rows x columns sums over a depth.
+struct MmaProduct {
+  std::int64_t rows, columns, depth;
+};
+
+struct MmaChoice {
+  MmaTile tile;
+  int parts;  // of the depth, each computed by tiles of its own and added at the end
+};
+
+struct MmaChoicePolicy {
+  // Multiplications in the time in which a byte comes from L2: a multiprocessor of an A100 does 1024 per clock and
+  // copies some 36 bytes, one of an H100 1300 and 28.
+  static constexpr std::int64_t byte = 36;
+  static constexpr int least_depth = 256;  // of a part
+  static constexpr int waves = 4;          // at most, that parts make of few tiles
+};
+
+constexpr std::int64_t tiles_of(const MmaProduct& p, const MmaTileSize& tile) {
+  return (p.rows + tile.rows - 1) / tile.rows * ((p.columns + tile.columns - 1) / tile.columns);
+}
+
+constexpr std::int64_t time_of(const GpuProperties& gpu, const MmaProduct& p, const MmaChoice& choice) {
+  using Policy = MmaChoicePolicy;
+  const MmaTileSize tile = size_of(choice.tile);
+  const std::int64_t blocks = tiles_of(p, tile) * choice.parts;
+  const std::int64_t waves = (blocks + gpu.multiprocessors - 1) / gpu.multiprocessors;
+  const std::int64_t depth =
+      ((p.depth + choice.parts - 1) / choice.parts + tile.depth - 1) / tile.depth * tile.depth;
+  const int operands = (tile.rows + tile.columns) * static_cast<int>(sizeof(bf16));
+  const std::int64_t products = waves * depth * (tile.rows * tile.columns + Policy::byte * operands);
+  if (choice.parts == 1) return products;
+  const std::int64_t parts =
+      2 * choice.parts * p.rows * p.columns * std::int64_t{sizeof(float)};  // written, read
+  return products + Policy::byte * parts / gpu.multiprocessors;
+}
+
+// For the forward and the backward pass to the data, whose rows are pixels.
+constexpr MmaTile choose_mma_tile(const GpuProperties& gpu, std::int64_t rows, std::int64_t columns) {
+  MmaTile best = MmaTile::large;
+  for (const MmaTile tile : {MmaTile::flat, MmaTile::small}) {
+    const MmaProduct p{rows, columns, size_of(MmaTile::small).depth};
+    if (time_of(gpu, p, {tile, 1}) < time_of(gpu, p, {best, 1})) best = tile;
+  }
+  return best;
+}
+
+// For the backward pass to the weight, whose depth is pixels. Parts are as many as fill whole waves.
+inline MmaChoice choose_mma_weight(const GpuProperties& gpu, const Conv2dGeometry& g) {
+  using Policy = MmaChoicePolicy;
+  const MmaProduct p{g.cout, std::int64_t{g.taps()} * g.channels(), g.pixels()};
+  MmaChoice best{MmaTile::large, 1};
+  for (const MmaTile tile : {MmaTile::large, MmaTile::small})
+    for (int wave = 1; wave <= Policy::waves; ++wave) {
+      const std::int64_t parts =
+          std::min(std::int64_t{wave} * gpu.multiprocessors / tiles_of(p, size_of(tile)),
+                   p.depth / Policy::least_depth);
+      const MmaChoice choice{tile, static_cast<int>(std::max<std::int64_t>(parts, 1))};
+      if (time_of(gpu, p, choice) < time_of(gpu, p, best)) best = choice;
+    }
+  return best;
+}
+
+}  // namespace ddpm::kernels

@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: MIT
+// Convolutions of bf16 by wgmma: kernels against Reference, and what they ask of memory.
+#include "conv2d_problem.hpp"
+#include "conv2d_wgmma_kernels.hpp"
+
+using namespace ddpm;
+using namespace ddpm::simt;
+using ddpm::kernels::choose_wgmma_tile;
+using ddpm::kernels::is_box;
+using ddpm::kernels::size_of;
+using ddpm::simt::kernels::WgmmaTile;
+
+namespace {
+
+constexpr WgmmaTile tiles[] = {WgmmaTile::square, WgmmaTile::tall, WgmmaTile::wide};
+
+void check_forward(Problem<bf16>& p, WgmmaTile tile) {
+  INFO(simt::name(p.g) << ", shifted " << p.shifted << ", present " << p.present << ", tile "
+                       << static_cast<int>(tile));
+  simt::kernels::run_with(tile, p.forward(on_device));
+  CHECK(error_of(p.y) < tolerance);
+  if (p.present & Which::moments) CHECK(error_of_moments(p) < tolerance);
+}
+
+void check_backward(Problem<bf16>& p, WgmmaTile tile) {
+  INFO(simt::name(p.g) << ", shifted " << p.shifted << ", tile " << static_cast<int>(tile));
+  simt::kernels::run_with(tile, p.backward_data(on_device));
+  CHECK(error_of(p.dx) < tolerance);
+  if (p.g.c2) CHECK(error_of(p.dx2) < tolerance);
+}
+
+constexpr Conv2dOptions late{.pad_begin = 0, .pad_end = 2}, early{.pad_begin = 1, .pad_end = 0};
+
+// Boxes of one row, of part of it, of rows and of images, which end within a tile; more slices than stages; tiles
+// that end within channels.
+const std::vector<Conv2dGeometry> geometries = {
+    geometry({1, 4, 32, 64, 0}, 64, 3, {}),
+    geometry({5, 4, 4, 64, 64}, 192, 3, {}),
+    geometry({1, 2, 128, 64, 0}, 128, 1, no_padding),
+    geometry({2, 1, 512, 64, 0}, 64, 1, no_padding),
+    geometry({3, 8, 8, 64, 0}, 64, 3, late),
+    geometry({1, 16, 16, 64, 0}, 64, 2, early),
+    geometry({130, 1, 1, 128, 64}, 128, 1, no_padding),
+    geometry({1, 10, 18, 64, 0}, 64, 3, no_padding),  // a box of y alone
+    geometry({1, 8, 16, 64, 0}, 64, 3, no_padding),   // and of x alone
+};
+
+// Whose slices outnumber the stages.
+Problem<bf16> deep_forward() {
+  return {.g = geometry({3, 8, 8, 64, 256}, 64, 1, no_padding), .present = Which::all | Which::moments};
+}
+Problem<bf16> deep_backward() { return {.g = geometry({3, 8, 8, 64, 64}, 320, 1, no_padding)}; }
+
+}  // namespace
+
+TEST_CASE("wgmma computes convolutions of every shape by every tile") {
+  for (const Conv2dGeometry& g : geometries) {
+    Problem<bf16> p{.g = g, .present = Which::all | Which::moments};
+    launch(Reference{}, p.forward(on_host));
+    launch(Reference{}, p.backward_data(on_host));
+    for (const WgmmaTile tile : tiles) {
+      if (is_box(size_of(tile).rows, g.p, g.q)) check_forward(p, tile);
+      if (is_box(size_of(tile).rows, g.h, g.w)) check_backward(p, tile);
+    }
+  }
+}
+
+TEST_CASE("wgmma writes results of any alignment, any number of channels and with any operands") {
+  for (const unsigned present : {0u, 16u, 32u, 64u, 255u}) {
+    Problem<bf16> p{.g = geometry({1, 4, 32, 64, 0}, 12, 1, no_padding), .present = present};
+    launch(Reference{}, p.forward(on_host));
+    check_forward(p, WgmmaTile::square);
+  }
+  Problem<bf16> p{.g = geometry({1, 4, 32, 64, 8}, 64, 1, no_padding), .shifted = Which::x | Which::x2};
+  launch(Reference{}, p.backward_data(on_host));
+  check_backward(p, WgmmaTile::square);
+}
+
+TEST_CASE("wgmma gives the same bits under every schedule") {
+  Problem<bf16> forward = deep_forward(), backward = deep_backward();
+  launch(Reference{}, forward.forward(on_host));
+  launch(Reference{}, backward.backward_data(on_host));
+  for (const WgmmaTile tile : tiles) {
+    run_everywhere_alike(
+        [&] {
+          simt::kernels::run_with(tile, forward.forward(on_device));
+          simt::kernels::run_with(tile, backward.backward_data(on_device));
+        },
+        forward.y, forward.moments, backward.dx, backward.dx2);
+    CHECK(error_of(forward.y) < tolerance);
+    CHECK(error_of(backward.dx) < tolerance);
+    CHECK(error_of(backward.dx2) < tolerance);
+  }
+}
+
+TEST_CASE("wgmma multiplies what it must, copies it once and meets no bank conflicts", "[executor]") {
+  for (const WgmmaTile tile : tiles) {
+    const auto [rows, columns, depth] = size_of(tile);
+    Problem<bf16> p{.g = geometry({1, 2, rows, 64, 64}, columns, 1, no_padding), .present = none};
+    const auto check_conflicts = [&] {
+      INFO("tile " << rows << " x " << columns);
+      CHECK(counters().shared_loads.bank_conflicts == 0);
+      CHECK(counters().shared_stores.bank_conflicts == 0);
+    };
+    const auto check_traffic = [&](int channels_read, std::int64_t copies_of_slice) {
+      const std::int64_t slices = 2 * channels_read / depth;  // of both tiles
+      CHECK(counters().matrix_instructions == slices * (rows / 64) * (depth / 16));
+      CHECK(counters().bulk_copies == slices * copies_of_slice);
+      CHECK(counters().global_stores.sectors * sector_bytes == counters().global_stores.bytes);
+      check_conflicts();
+    };
+    simt::kernels::run_with(tile, p.forward(on_device));
+    check_traffic(128, 2);
+    simt::kernels::run_with(tile, p.backward_data(on_device));
+    check_traffic(columns, 1 + columns / 64);
+    p.present = Which::all | Which::moments;
+    simt::kernels::run_with(tile, p.forward(on_device));
+    check_conflicts();
+  }
+}
+
+TEST_CASE("wgmma takes what its tiles are cut from without rest") {
+  const auto takes = [](const Images& x, int cout, const Conv2dOptions& options, unsigned shifted) {
+    Problem<bf16> p{.g = geometry(x, cout, 1, options), .shifted = shifted};
+    const bool forward = simt::kernels::supports_wgmma(p.forward(on_device));
+    const bool backward = simt::kernels::supports_wgmma(p.backward_data(on_device));
+    return (forward ? 1 : 0) + (backward ? 2 : 0);
+  };
+  const Images x{1, 2, 2, 64, 64};
+  if (!Executor::counts && takes(x, 128, no_padding, none) == 0) return;  // a GPU without wgmma
+  CHECK(takes(x, 128, no_padding, none) == 3);
+  CHECK(takes({1, 2, 2, 128, 0}, 64, no_padding, none) == 2);
+  CHECK(takes({1, 2, 2, 64, 0}, 128, no_padding, none) == 1);
+  CHECK(takes({1, 2, 2, 96, 32}, 128, no_padding, none) == 2);
+  CHECK(takes({1, 2, 2, 96, 0}, 128, no_padding, none) == 0);
+  CHECK(takes({1, 2, 2, 124, 4}, 128, no_padding, none) == 0);
+  CHECK(takes({1, 2, 3, 64, 64}, 128, no_padding, none) == 0);
+  CHECK(takes({1, 3, 2, 64, 64}, 128, no_padding, none) == 0);
+  CHECK(takes({1, 1, 3, 64, 64}, 128, {.pad_begin = 0, .pad_end = 1}, none) == 1);
+  CHECK(takes(x, 128, {.stride = 2, .pad_begin = 0, .pad_end = 0}, none) == 0);
+  CHECK(takes(x, 128, {.pad_begin = 0, .pad_end = 0, .upsample = 2}, none) == 0);
+  CHECK(takes(x, 128, no_padding, Which::x) == 2);
+  CHECK(takes(x, 128, no_padding, Which::x2) == 2);
+  CHECK(takes(x, 128, no_padding, Which::y) == 1);
+  CHECK(takes(x, 128, no_padding, Which::weight) == 0);
+  Conv2dForward<bf16> empty{};
+  CHECK_FALSE(simt::kernels::supports_wgmma(empty));
+  empty.shape = geometry({0, 2, 2, 64, 0}, 128, 1, no_padding);
+  CHECK_FALSE(simt::kernels::supports_wgmma(empty));
+}
+
+TEST_CASE("images are cut into boxes of pixels") {
+  const auto is = [](int pixels, int h, int w, const std::vector<int>& box) {
+    const auto [box_w, box_h, n] = ddpm::kernels::pixel_box(pixels, h, w);
+    return is_box(pixels, h, w) && std::vector<int>{box_w, box_h, n} == box;
+  };
+  CHECK(is(128, 32, 32, {32, 4, 1}));
+  CHECK(is(128, 16, 16, {16, 8, 1}));
+  CHECK(is(128, 8, 8, {8, 8, 2}));
+  CHECK(is(128, 4, 4, {4, 4, 8}));
+  CHECK(is(128, 1, 1, {1, 1, 128}));
+  CHECK(is(128, 7, 384, {128, 1, 1}));
+  CHECK(is(128, 12, 32, {32, 4, 1}));
+  CHECK(is(256, 3, 256, {256, 1, 1}));
+  CHECK_FALSE(is_box(128, 6, 32));
+  CHECK_FALSE(is_box(128, 3, 32));
+  CHECK_FALSE(is_box(128, 4, 24));
+  CHECK_FALSE(is_box(128, 4, 192));
+  CHECK_FALSE(is_box(256, 7, 384));
+  CHECK_FALSE(is_box(128, 3, 3));
+}
+
+TEST_CASE("tiles of wgmma are those that take the least time") {
+  const auto choice = [](int n, int size, int columns) {
+    return choose_wgmma_tile({132, 90}, {std::int64_t{n} * size * size, columns, 64}, size, size);
+  };
+  CHECK(choice(128, 32, 128) == WgmmaTile::tall);
+  CHECK(choice(128, 32, 256) == WgmmaTile::tall);
+  CHECK(choice(128, 16, 256) == WgmmaTile::tall);
+  CHECK(choice(128, 8, 256) == WgmmaTile::square);
+  CHECK(choice(1, 4, 128) == WgmmaTile::square);
+  CHECK(choose_wgmma_tile({132, 90}, {384 * 384, 256, 64}, 384, 384) == WgmmaTile::wide);  // of no tall boxes
+}
