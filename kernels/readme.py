@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: MIT
 """Writes kernels/README.md: what each family of kernels computes, how, and at what cost.
 
-The words are those at the top of the headers. Registers and spills are ptxas's, from compiling tests/simt/*_native.cu
-and *_sm90.cu; shared memory and traffic are what the host executor counts when the program simt_report runs each op
+The words are those at the top of the headers. Registers and spills are ptxas's, from compiling tests/simt/*_kernels.cpp
+of each family; shared memory and traffic are what the host executor counts when the program simt_report runs each op
 once. With --check, nothing is compiled or written: the words in README.md must be those of the headers, for every
 family.
 """
@@ -20,8 +20,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 README = ROOT / "kernels" / "README.md"
 FAMILIES = sorted(
     path for path in (ROOT / "kernels/ddpm/kernels").glob("*.cuh") if path.name not in ("launch.cuh", "pack.cuh"))
-ARCHITECTURES = ("80", "90")
-SOURCES = {"*_native.cu": ARCHITECTURES, "*_sm90.cu": ("90a",)}  # the second are shown as of 90
+ARCHITECTURES = ("80", "90a")
 
 INTRODUCTION = """\
 # Kernels
@@ -80,14 +79,16 @@ def kernels_of(family):
 def compile_natively(nvcc):
     """The most registers and spilled bytes over the instances of each kernel, by kernel and architecture."""
     figures = collections.defaultdict(lambda: [0, 0])
-    for pattern, source in ((p, s) for p in SOURCES for s in sorted((ROOT / "tests/simt").glob(p))):
-        codes = [f"-gencode=arch=compute_{number},code=sm_{number}" for number in SOURCES[pattern]]
-        folders = [f"-I{ROOT}/include", f"-I{ROOT}/kernels"]
-        output = subprocess.run([nvcc, "-std=c++20", *folders, *codes, "-Xptxas=-v", "-c", str(source), "-o", os.devnull],
-                                check=True, capture_output=True, text=True).stderr
+    codes = [f"-gencode=arch=compute_{number},code=sm_{number}" for number in ARCHITECTURES]
+    folders = [f"-I{ROOT}/include", f"-I{ROOT}/kernels"]
+    for source in sorted((ROOT / "tests/simt").glob("*_kernels.cpp")):
+        if not any(f"<ddpm/kernels/{family.name}>" in source.read_text() for family in FAMILIES):
+            continue
+        output = subprocess.run([nvcc, "-std=c++20", *folders, *codes, "-Xptxas=-v", "-x", "cu", "-c", str(source),
+                                 "-o", os.devnull], check=True, capture_output=True, text=True).stderr
         entry = None
         for line in output.splitlines():
-            if match := re.search(r"entry function '_ZN4ddpm7kernels(\d+)(\w+)' for 'sm_(\d+)a?'", line):
+            if match := re.search(r"entry function '_ZN4ddpm7kernels(\d+)(\w+)' for 'sm_(\w+)'", line):
                 entry = figures[match[2][: int(match[1])], match[3]]
             elif match := re.search(r"(\d+) bytes spill stores, (\d+) bytes spill loads", line):
                 entry[1] = max(entry[1], int(match[1]) + int(match[2]))

@@ -42,8 +42,9 @@ build() {
 
 if card=$(nvidia-smi --query-gpu=name,driver_version --format=csv,noheader 2>/dev/null | head -n 1) && [ -n "$card" ]; then
   architecture=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader | head -n 1 | tr -d .)
+  if [ "$architecture" = 90 ]; then architecture=90a; fi  # wgmma
 elif [ $build_only = yes ]; then
-  architecture=90
+  architecture=90a
 else
   echo "no GPU found: not run"
   exit 77

@@ -81,14 +81,15 @@ void report_normalisation(const char* op, int hw) {
                                  zeros<float>(c), nullptr});
 }
 
-void report_attention() {
+template <class T>
+void report_attention(const char* file, const char* backward_file) {
   const AttentionGeometry s{n, 128, 1, 64};
   constexpr std::int64_t out = std::int64_t{n} * 128 * 64;
-  bf16 *const qkv = zeros<bf16>(3 * out), *const y = zeros<bf16>(out);
+  T *const qkv = zeros<T>(3 * out), *const y = zeros<T>(out);
   float* const logsumexp = zeros<float>(n * 128);
-  report("attention", "forward", AttentionForward<bf16>{s, qkv, 0.125f, y, logsumexp});
-  report("attention", "backward",
-         AttentionBackward<bf16>{s, qkv, y, zeros<bf16>(out), logsumexp, 0.125f, zeros<bf16>(3 * out)});
+  report(file, "forward", AttentionForward<T>{s, qkv, 0.125f, y, logsumexp});
+  report(backward_file, "backward",
+         AttentionBackward<T>{s, qkv, y, zeros<T>(out), logsumexp, 0.125f, zeros<T>(3 * out)});
 }
 
 void report_activation() {
@@ -172,7 +173,8 @@ void report_rest() {
 int main() {
   ddpm::simt::report_activation();
   ddpm::simt::report_training();
-  ddpm::simt::report_attention();
+  ddpm::simt::report_attention<float>("attention", "attention");
+  ddpm::simt::report_attention<ddpm::bf16>("attention_mma", "attention_mma_backward");
   ddpm::simt::report_convolution<float>("conv2d", "conv2d_backward_weight", "linear");
   ddpm::simt::report_convolution<ddpm::bf16>("conv2d_mma", "conv2d_mma_backward_weight", "linear, bf16");
   ddpm::simt::report_diffusion();

@@ -124,7 +124,7 @@ void start(const D& device, dim3 grid, dim3 block, Kernel<Params> kernel, const 
   const ddpm::detail::CurrentDevice current(device.index());
   std::optional<ProfilerRange> range;
   if (DebugOptions::get().nvtx) range.emplace(kernel_name(kernel));
-  if constexpr (shared_bytes < Shared >> shared_without_opt_in) {
+  if constexpr (sizeof(Shared) > shared_without_opt_in) {
     check_launch(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
                                       cudaFuncAttributeMaxDynamicSharedMemorySize,
                                       static_cast<int>(shared_bytes<Shared>)),
