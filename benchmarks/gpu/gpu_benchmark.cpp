@@ -12,8 +12,9 @@
 
 #include <benchmark/benchmark.h>
 
+#include <ddpm/compiled.hpp>
+
 #include "gpu_case.hpp"
-#include "launch.hpp"
 #include "network.hpp"
 #include "vendor.hpp"
 
@@ -35,14 +36,14 @@ constexpr const char* name_of = std::is_same_v<T, bf16> ? "bf16" : "float";
 template <class T = float>
 Tensor<T, Cuda> normal(const Shape& shape) {
   Tensor<T, Cuda> tensor(device(), shape);
-  launch_on_gpu(device(), FillNormal<T>{tensor.data(), {}, 1, tensor.numel()});
+  launch(device(), FillNormal<T>{tensor.data(), {}, 1, tensor.numel()});
   return tensor;
 }
 
 // A launch with parameters that borrow from `memory`, which it keeps.
 template <class Memory, class Params>
 GpuCall call_of(const std::shared_ptr<Memory>& memory, const Params& params, Work baseline = {}) {
-  return {[memory, params] { launch_on_gpu(device(), params); }, cost(params), std::move(baseline)};
+  return {[memory, params] { launch(device(), params); }, cost(params), std::move(baseline)};
 }
 
 using Cases = std::vector<GpuCase>;
@@ -161,7 +162,7 @@ void add_both(Cases& cases, const std::string& op, const std::string& shape, Mak
   });
   add<T>(cases, op + "/backward", shape, [make] {
     const auto problem = std::make_shared<Problem>(make());
-    launch_on_gpu(device(), problem->forward());
+    launch(device(), problem->forward());
     return call_of(problem, problem->backward());
   });
 }

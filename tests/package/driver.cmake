@@ -1,6 +1,6 @@
 # Configures, builds and runs one consumer of the library. CASE: find_package, against a fresh install;
 # find_package_without_io, the same where libpng is missing; add_subdirectory, against the source tree; cuda, a program that
-# nvcc compiles, which is not run.
+# nvcc compiles, and compiled, one that links the kernels: neither is run.
 cmake_minimum_required(VERSION 3.25)
 
 function(run)
@@ -21,8 +21,9 @@ else()
   list(APPEND options -D CMAKE_PREFIX_PATH=${prefix})
 
   # Both include roots arrive in one tree, whole.
-  foreach(root include/ddpm kernels/ddpm/kernels)
-    file(GLOB_RECURSE headers RELATIVE ${DDPM_SOURCE}/${root} ${DDPM_SOURCE}/${root}/*.hpp ${DDPM_SOURCE}/${root}/*.cuh)
+  foreach(root include/ddpm kernels/ddpm)
+    file(GLOB_RECURSE headers RELATIVE ${DDPM_SOURCE}/${root}
+      ${DDPM_SOURCE}/${root}/*.hpp ${DDPM_SOURCE}/${root}/*.cuh ${DDPM_SOURCE}/${root}/*.cu)
     string(REGEX REPLACE "^kernels" "include" installed ${root})
     foreach(header IN LISTS headers)
       if(NOT EXISTS ${prefix}/${installed}/${header})
@@ -37,14 +38,16 @@ if(CASE STREQUAL "find_package_without_io")
   set(project find_package)
   list(APPEND options -D CMAKE_DISABLE_FIND_PACKAGE_PNG=ON -D EXPECT_IO=OFF)
 endif()
-if(CASE STREQUAL "cuda")
+if(CASE MATCHES "^(cuda|compiled)$")
+  set(project cuda)
   list(APPEND options -D CMAKE_CUDA_ARCHITECTURES=90 -D PROGRAM=${DDPM_SOURCE}/examples/training_loop.cpp)
 endif()
 run(${CMAKE_COMMAND} -G ${GENERATOR} -S ${DDPM_SOURCE}/tests/package/${project} -B ${WORK}/build ${options})
-run(${CMAKE_COMMAND} --build ${WORK}/build)
-if(CASE STREQUAL "cuda")
+if(project STREQUAL "cuda")
+  run(${CMAKE_COMMAND} --build ${WORK}/build --target ${CASE})
   return()
 endif()
+run(${CMAKE_COMMAND} --build ${WORK}/build)
 file(GLOB programs ${WORK}/build/consumer ${WORK}/build/io_consumer)
 if(NOT programs)
   message(FATAL_ERROR "no program was built in ${WORK}/build")

@@ -87,7 +87,8 @@ void launch(const D&, const Params&) {
   static_assert(!std::same_as<D, Reference> || sizeof(Params) == 0,
                 "no such op for Reference: include <ddpm/ddpm.hpp>");
   static_assert(!D::is_gpu || sizeof(Params) == 0,
-                "no kernel for this device: include <ddpm/ddpm.cuh> and compile with nvcc");
+                "no kernel for this device: include <ddpm/ddpm.cuh> and compile with nvcc, or include "
+                "<ddpm/compiled.hpp> and link ddpm::compiled");
 }
 
 }  // namespace ddpm

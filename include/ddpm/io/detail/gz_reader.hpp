@@ -46,11 +46,11 @@ class GzReader {
 
   // `size` bytes. Memory follows the data, not the claim: a file that lies about its size costs nothing.
   std::vector<std::uint8_t> read_exactly(std::size_t size, const std::string& what) {
-    constexpr std::size_t chunk = 1u << 24;
+    constexpr std::size_t first = 1u << 16;
     std::vector<std::uint8_t> out;
     while (out.size() < size) {
       const std::size_t before = out.size();
-      const std::size_t wanted = std::min(chunk, size - before);
+      const std::size_t wanted = std::min(std::max(first, before), size - before);
       out.resize(before + wanted);
       const std::size_t count = read(out.data() + before, wanted);
       if (count < wanted)

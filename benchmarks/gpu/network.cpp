@@ -2,7 +2,8 @@
 #include <memory>
 #include <optional>
 
-#include <ddpm/ddpm.cuh>
+#include <ddpm/compiled.hpp>
+#include <ddpm/ddpm.hpp>
 
 #include "network.hpp"
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // golden_cuda DIR...: golden_check on a GPU, in float and in bf16. A program of its own, as golden_check has the same
 // kernels compiled for the host. Exit status: 77 where there is no GPU.
-#include <ddpm/ddpm.cuh>
+#include <ddpm/compiled.hpp>
+#include <ddpm/ddpm.hpp>
 
 #include "check_folders.hpp"
 
