@@ -21,7 +21,7 @@ using ddpm::io::SafeTensors;
 // The largest errors allowed, max|a - b| / max|b| unless said otherwise.
 struct Limits {
   double op, off_centre_norm;  // off centre: a group norm whose input mean exceeds 4 standard deviations
-  double unet_output, parameter_gradient;
+  double unet_output, input_gradient, parameter_gradient;
   double loss = 1e-6;
   double gradient_norm = 3e-6;
   double zero_gradient = 1e-5;  // of to_k.bias, relative to the largest gradient of to_q.bias
@@ -35,14 +35,21 @@ struct Limits {
   static double step(int t) { return t >= 100 ? 5e-6 : t >= 20 ? 1e-4 : t > 0 ? 1e-3 : 2e-5; }
 };
 
-inline constexpr Limits reference_limits{
-    .op = 2e-6, .off_centre_norm = 1e-5, .unet_output = 5e-6, .parameter_gradient = 1e-5};
-inline constexpr Limits cpu_limits{
-    .op = 1e-5, .off_centre_norm = 2e-5, .unet_output = 1e-5, .parameter_gradient = 3e-5};
-// U-Nets of bf16 with float master weights.
+inline constexpr Limits reference_limits{.op = 2e-6,
+                                         .off_centre_norm = 1e-5,
+                                         .unet_output = 5e-6,
+                                         .input_gradient = 5e-6,
+                                         .parameter_gradient = 1e-5};
+inline constexpr Limits cpu_limits{.op = 1e-5,
+                                   .off_centre_norm = 2e-5,
+                                   .unet_output = 1e-5,
+                                   .input_gradient = 1e-5,
+                                   .parameter_gradient = 3e-5};
+// U-Nets of bf16 with float master weights. A gradient has been rounded by twice as many layers as the output.
 inline constexpr Limits bf16_limits{.op = 0,
                                     .off_centre_norm = 0,
                                     .unet_output = 0.02,
+                                    .input_gradient = 0.04,
                                     .parameter_gradient = 0.1,
                                     .loss = 2e-3,
                                     .gradient_norm = 1e-2,

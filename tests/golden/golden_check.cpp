@@ -8,8 +8,8 @@
 namespace golden {
 
 void print_limits(const char* device, const Limits& l) {
-  std::printf("%s: ops %g, off-centre group norm %g, U-Net output and grad_x %g, parameter gradients %g\n",
-              device, l.op, l.off_centre_norm, l.unet_output, l.parameter_gradient);
+  std::printf("%s: ops %g, off-centre group norm %g, U-Net output %g, grad_x %g, parameter gradients %g\n",
+              device, l.op, l.off_centre_norm, l.unet_output, l.input_gradient, l.parameter_gradient);
 }
 
 void print_all_limits() {

@@ -41,7 +41,7 @@ void check_gradients(const Fixture<D>& f, UNet<T, D>& model) {
   f.compare("out", prediction, f.limits().unet_output);
   const double loss = backpropagate(model, cache, prediction, target);
   f.line("loss", relative_error(std::vector{loss}, f.values("loss")), f.limits().loss);
-  f.compare("grad_x", model.input_gradient(cache), f.limits().unet_output);
+  f.compare("grad_x", model.input_gradient(cache), f.limits().input_gradient);
   Tensor<float, D> squares(model.device(), {1});
   squared_norm<float, D>(model.parameters().gradients(), squares);
   const std::vector<double> norm{std::sqrt(static_cast<double>(squares.to_host().front()))};
