@@ -22,8 +22,7 @@ void check_conv(const Fixture<D>& f) {
        dbias = Tensor<float, D>::zeros(f.device(), bias.shape());
   conv2d<float, D>({.x = x, .weight = weight, .bias = bias}, options, y);
   conv2d_backward_data<float, D>({.dy = dy, .weight = weight}, options, dx, {});
-  conv2d_backward_weight<float, D>({.dy = dy, .x = x}, options, dweight);
-  bias_backward<float, D>(dy, {}, dbias);
+  conv2d_backward_weight<float, D>({.dy = dy, .x = x}, options, dweight, dbias);
   f.compare("out", y, f.limits().op);
   f.compare("grad_x", dx, f.limits().op);
   f.compare("grad_weight", dweight, f.limits().op);
@@ -76,8 +75,7 @@ void check_linear(const Fixture<D>& f) {
        dbias = Tensor<float, D>::zeros(f.device(), bias.shape());
   linear<float, D>({.x = x, .weight = weight, .bias = bias}, y);
   linear_backward_data<float, D>(dy, weight, {}, dx);
-  linear_backward_weight<float, D>(x, dy, dweight);
-  bias_backward<float, D>(dy, {}, dbias);
+  linear_backward_weight<float, D>(x, dy, dweight, dbias);
   f.compare("out", y, f.limits().op);
   f.compare("grad_x", dx, f.limits().op);
   f.compare("grad_weight", dweight, f.limits().op);

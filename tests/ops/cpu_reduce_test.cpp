@@ -14,25 +14,6 @@
 using namespace ddpm;
 using namespace cpu_support;
 
-TEST_CASE("cpu: bias_backward", "[cpu][reduce]") {
-  struct Extent {
-    int n, hw, c;
-  };
-  for (const Extent& e :
-       {Extent{1, 1, 1}, {3, 7, 5}, {2, 100, 64}, {5, 33, 17}, {2, 1024, 320}, {70, 4, 16}}) {
-    const auto samples = static_cast<std::size_t>(e.n * e.c);
-    const Floats dy = uniform(samples * static_cast<std::size_t>(e.hw), 1);
-    const Floats dbias = uniform(static_cast<std::size_t>(e.c), 2);
-    check_against_reference(message("bias_backward of ", Shape{e.n, e.hw, e.c}), [&](const auto& device) {
-      Outputs out{Floats(samples), dbias, dbias, Floats(samples)};
-      launch(device, BiasBackward<float>{dy.data(), out[0].data(), out[1].data(), e.n, e.hw, e.c});
-      launch(device, BiasBackward<float>{dy.data(), nullptr, out[2].data(), e.n, e.hw, e.c});
-      launch(device, BiasBackward<float>{dy.data(), out[3].data(), nullptr, e.n, e.hw, e.c});
-      return out;
-    });
-  }
-}
-
 TEST_CASE("cpu: squared_norm", "[cpu][reduce]") {
   for (const std::size_t count : {0u, 1u, 15u, 64u, 1009u, 4096u, 100003u}) {
     const Floats x = uniform(count, 1);

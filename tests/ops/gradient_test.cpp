@@ -15,7 +15,6 @@
 #include <ddpm/ops/reference/group_norm.hpp>
 #include <ddpm/ops/reference/linear.hpp>
 #include <ddpm/ops/reference/loss.hpp>
-#include <ddpm/ops/reference/reduce.hpp>
 #include <ddpm/ops/reference/resample.hpp>
 
 #include "catch_shim.hpp"
@@ -96,16 +95,15 @@ void check_conv2d(const std::string& name, const ConvCase& c) {
                                               add.data(), residual.data(), 1.0, y.data()});
     return dot(y, dy);
   };
-  Doubles dx(x.size()), dx2(x2.size()), dweight(weight.size()), dbias(bias.size()), dadd(add.size());
+  Doubles dx(x.size()), dx2(x2.size()), dweight(weight.size()), dbias(bias.size());
   launch(Reference{},
          Conv2dBackwardData<double>{s, dy.data(), weight.data(), nullptr, dx.data(), or_null(dx2)});
-  launch(Reference{}, Conv2dBackwardWeight<double>{s, x.data(), or_null(x2), dy.data(), dweight.data()});
-  launch(Reference{}, BiasBackward<double>{dy.data(), dadd.data(), dbias.data(), s.n, s.p * s.q, s.cout});
+  launch(Reference{},
+         Conv2dBackwardWeight<double>{s, x.data(), or_null(x2), dy.data(), dweight.data(), dbias.data()});
   check_gradient(name + " x", x, dx, loss);
   if (s.c2 > 0) check_gradient(name + " x2", x2, dx2, loss);
   check_gradient(name + " weight", weight, dweight, loss);
   check_gradient(name + " bias", bias, dbias, loss);
-  check_gradient(name + " add", add, dadd, loss);
   check_gradient(name + " residual", residual, dy, loss);
 }
 
@@ -144,6 +142,43 @@ void check_group_norm(const std::string& name, const NormCase& c) {
   check_gradient(name + " gamma", gamma, dgamma, loss);
   check_gradient(name + " beta", beta, dbeta, loss);
   if (c.scale_shift) check_gradient(name + " scale_shift", scale_shift, dscale_shift, loss);
+}
+
+// Of what is added to all pixels of x alike.
+void check_norm_of_sum(const std::string& name, const NormCase& c) {
+  const GroupNormGeometry& s = c.shape;
+  const std::int64_t pixels = std::int64_t{s.n} * s.hw, channels = s.channels();
+  const Doubles x = uniform(pixels * s.c, 1), x2 = uniform(pixels * s.c2, 2),
+                dy = uniform(pixels * channels, 6);
+  const Doubles gamma = uniform(channels, 3), beta = uniform(channels, 4);
+  Doubles scale_shift = uniform(c.scale_shift ? s.n * 2 * channels : 0, 5),
+          added = uniform(s.n * channels, 9);
+  Doubles joined = x, joined2 = x2;
+  const auto add_to = [&](Doubles& to, int first, int count) {
+    for (std::size_t i = 0; i < to.size(); ++i) {
+      const auto at = static_cast<std::int64_t>(i);
+      const std::int64_t channel = first + at % count, sample = at / count / s.hw;
+      to[i] += added[static_cast<std::size_t>(sample * channels + channel)];
+    }
+  };
+  const auto groups = static_cast<std::size_t>(s.n) * static_cast<std::size_t>(s.groups);
+  Doubles y(dy.size()), mean(groups), rstd(groups);
+  const auto loss = [&] {
+    joined = x, joined2 = x2;
+    add_to(joined, 0, s.c);
+    add_to(joined2, s.c, s.c2);
+    launch(Reference{}, GroupNormForward<double>{s, joined.data(), or_null(joined2), gamma.data(),
+                                                 beta.data(), or_null(scale_shift), 1e-5, c.activation,
+                                                 y.data(), mean.data(), rstd.data()});
+    return dot(y, dy);
+  };
+  loss();
+  Doubles dx(x.size()), dx2(x2.size()), dgamma(gamma.size()), dbeta(beta.size()), sums(added.size());
+  launch(Reference{}, GroupNormBackward<double>{s, dy.data(), joined.data(), or_null(joined2), gamma.data(),
+                                                beta.data(), or_null(scale_shift), mean.data(), rstd.data(),
+                                                c.activation, nullptr, nullptr, dx.data(), or_null(dx2),
+                                                dgamma.data(), dbeta.data(), nullptr, sums.data()});
+  check_gradient(name + " of a sum", added, sums, loss);
 }
 
 void check_attention(const std::string& name, const AttentionGeometry& s, double scale) {
@@ -198,8 +233,8 @@ TEST_CASE("gradients of linear", "[gradient][linear]") {
     return dot(y, dy);
   };
   launch(Reference{}, LinearBackwardData<double>{dy.data(), weight.data(), nullptr, dx.data(), m, in, out});
-  launch(Reference{}, LinearBackwardWeight<double>{x.data(), dy.data(), dweight.data(), m, in, out});
-  launch(Reference{}, BiasBackward<double>{dy.data(), nullptr, dbias.data(), 1, static_cast<int>(m), out});
+  launch(Reference{},
+         LinearBackwardWeight<double>{x.data(), dy.data(), dweight.data(), m, in, out, dbias.data()});
   check_gradient("linear x", x, dx, loss);
   check_gradient("linear weight", weight, dweight, loss);
   check_gradient("linear bias", bias, dbias, loss);
@@ -212,6 +247,8 @@ TEST_CASE("gradients of group_norm", "[gradient][group_norm]") {
       check_group_norm("group_norm", {{2, 5, 6, 0, 2}, activation, scale_shift});
       check_group_norm("group_norm of single channels", {{2, 4, 3, 0, 3}, activation, scale_shift});
       check_group_norm("group_norm of two tensors", {{2, 6, 3, 5, 2}, activation, scale_shift});
+      check_norm_of_sum("group_norm", {{2, 5, 6, 0, 2}, activation, scale_shift});
+      check_norm_of_sum("group_norm of two tensors", {{2, 6, 3, 5, 2}, activation, scale_shift});
     }
 }
 

@@ -44,8 +44,10 @@ void check_backward(Problem<bf16>& p, const TileOf& tile) {
 void check_weight(Problem<bf16>& p, const TileOf& tile, int parts) {
   INFO(simt::name(p.g) << ", tile " << tile.rows << " x " << tile.columns << ", parts " << parts);
   p.dweight.restore();
+  p.dbias.restore();
   simt::kernels::run_with(tile.name, parts, p.backward_weight(on_device));
   CHECK(error_of(p.dweight) < gradient_tolerance);
+  CHECK(error_of(p.dbias) < gradient_tolerance);
 }
 
 // Depths that end within a slice, slices that outnumber the stages, tiles that end within channels and pixels.
@@ -171,7 +173,7 @@ TEST_CASE("tensor cores give the same bits under every schedule") {
           simt::kernels::run_with(tile.name, p.backward_data(on_device));
           simt::kernels::run_with(tile.name, 2, square.backward_weight(on_device));
         },
-        p.y, p.moments, p.dx, p.dx2, square.y, square.moments, square.dweight);
+        p.y, p.moments, p.dx, p.dx2, square.y, square.moments, square.dweight, square.dbias);
 }
 
 TEST_CASE("tensor cores are used where they can be", "[executor]") {
@@ -287,6 +289,12 @@ TEST_CASE("tensor cores multiply what they must, copy it once and meet no bank c
     CHECK(Executor::instance().sum.matrix_instructions == parts * of_part);
     CHECK(Executor::instance().sum.shared_loads.bank_conflicts == 0);
     CHECK(Executor::instance().sum.shared_stores.bank_conflicts == 0);
+    // For the bias, each row of tiles multiplies dy by eight columns of ones once.
+    p.present = Which::bias;
+    Executor::instance().sum = {};
+    simt::kernels::run_with(tile.name, parts, p.backward_weight(on_device));
+    CHECK(Executor::instance().sum.matrix_instructions == parts * of_part + channels / 16 * pixels / 16);
+    CHECK(Executor::instance().sum.shared_loads.bank_conflicts == 0);
   }
 }
 
@@ -327,7 +335,8 @@ TEST_CASE("tensor cores compute linear layers") {
   };
   Operand<bf16> x(values(m * in, 1)), weight(values(out * in, 2)), residual(values(m * out, 3)),
       dy(values(m * out, 4)), y(missing_values<bf16>(dy.size())), dx(missing_values<bf16>(x.size()));
-  Operand<float> bias(normal_values<float>(out, 5)), dweight(normal_values<float>(weight.size(), 6));
+  Operand<float> bias(normal_values<float>(out, 5)), dweight(normal_values<float>(weight.size(), 6)),
+      dbias(normal_values<float>(out, 7));
   const auto check_one = [](auto params, auto& result, double limit) {
     launch(Reference{}, params(on_host));
     Executor::instance().sum = {};
@@ -349,7 +358,9 @@ TEST_CASE("tensor cores compute linear layers") {
       dx, tolerance);
   check_one(
       [&](auto address) {
-        return LinearBackwardWeight<bf16>{address(x), address(dy), address(dweight), m, in, out};
+        return LinearBackwardWeight<bf16>{address(x), address(dy), address(dweight), m,
+                                          in,         out,         address(dbias)};
       },
       dweight, gradient_tolerance);
+  CHECK(error_of(dbias) < gradient_tolerance);
 }

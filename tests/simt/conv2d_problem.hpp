@@ -72,6 +72,7 @@ struct Problem {
   Operand<float> moments{missing_values<float>(count_of_moments()), offset(Which::moments)};
   std::vector<float> earlier = normal_values<float>(weight.size(), 99);
   Operand<float> dweight{earlier, offset(Which::weight)};
+  Operand<float> dbias = operand<float>(g.cout, Which::bias);
 
   std::int64_t pixels_in() const { return std::int64_t{g.n} * g.h * g.w; }
   std::size_t count_of_moments() const {
@@ -103,7 +104,8 @@ struct Problem {
     return {g, address(dy), address(weight), nullptr, address(dx), g.c2 ? address(dx2) : nullptr};
   }
   Conv2dBackwardWeight<T> backward_weight(auto address) {
-    return {g, address(x), g.c2 ? address(x2) : nullptr, address(dy), address(dweight)};
+    return {g,           address(x),       g.c2 ? address(x2) : nullptr,
+            address(dy), address(dweight), present & Which::bias ? address(dbias) : nullptr};
   }
 };
 

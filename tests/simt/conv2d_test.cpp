@@ -27,9 +27,11 @@ void check_passes(Problem<T> p, Tile tile) {
   if (p.g.c2) CHECK(error_of(p.dx2) < tolerance);
   launch(Reference{}, p.backward_weight(on_host));
   for (const int parts : {1, 3}) {
-    CudaSim{}.upload(p.dweight.device(), p.earlier.data(), p.earlier.size() * sizeof(float));
+    p.dweight.restore();
+    p.dbias.restore();
     simt::kernels::run_with(tile, parts, p.backward_weight(on_device));
     CHECK(error_of(p.dweight) < gradient_tolerance);
+    CHECK(error_of(p.dbias) < gradient_tolerance);
   }
 }
 
@@ -99,10 +101,12 @@ TEST_CASE("convolutions have the same bits under every schedule") {
   for_all_schedules([&] {
     simt::kernels::run_with(Tile::narrow, p.forward(on_device));
     simt::kernels::run_with(Tile::narrow, p.backward_data(on_device));
-    CudaSim{}.upload(p.dweight.device(), p.earlier.data(), p.earlier.size() * sizeof(float));
+    p.dweight.restore();
+    p.dbias.restore();
     simt::kernels::run_with(Tile::narrow, 2, p.backward_weight(on_device));
     const std::vector<std::vector<float>> results = {p.y.device_values(), p.dx.device_values(),
-                                                     p.dx2.device_values(), p.dweight.device_values()};
+                                                     p.dx2.device_values(), p.dweight.device_values(),
+                                                     p.dbias.device_values()};
     if (first.empty()) first = results;
     for (std::size_t i = 0; i < results.size(); ++i)
       REQUIRE(std::memcmp(first[i].data(), results[i].data(), results[i].size() * sizeof(float)) == 0);
@@ -137,6 +141,7 @@ TEST_CASE("a weight's gradient of few tiles is computed in parts") {
     simt::kernels::run(p.backward_weight(on_device));
     if (Executor::counts) CHECK(Executor::instance().launches() - launches == (n == 511 ? 1 : 2));
     CHECK(error_of(p.dweight) < gradient_tolerance);
+    CHECK(error_of(p.dbias) < gradient_tolerance);
   }
   const Conv2dGeometry many = geometry({128, 32, 32, 1, 0}, 1, 1, no_padding);
   CHECK(simt::kernels::parts_of_pixels(many, 1) == 264);
@@ -190,7 +195,8 @@ TEMPLATE_TEST_CASE("linear layers", "", float, bf16) {
         };
         Operand<T> x(values(m * in, 1)), weight(values(out * in, 2)), residual(values(m * out, 3)),
             dy(values(m * out, 4)), y(missing_values<T>(dy.size())), dx(missing_values<T>(x.size()));
-        Operand<float> bias(normal_values<float>(out, 5)), dweight(normal_values<float>(weight.size(), 6));
+        Operand<float> bias(normal_values<float>(out, 5)), dweight(normal_values<float>(weight.size(), 6)),
+            dbias(normal_values<float>(out, 7));
         const auto forward = [&](auto address) {
           return LinearForward<T>{address(x),
                                   address(weight),
@@ -210,9 +216,14 @@ TEMPLATE_TEST_CASE("linear layers", "", float, bf16) {
         simt::kernels::run(
             LinearBackwardData<T>{dy.device(), weight.device(), nullptr, dx.device(), m, in, out});
         CHECK(error_of(dx) < tolerance);
-        launch(Reference{}, LinearBackwardWeight<T>{x.host(), dy.host(), dweight.host(), m, in, out});
-        simt::kernels::run(LinearBackwardWeight<T>{x.device(), dy.device(), dweight.device(), m, in, out});
+        const auto backward_weight = [&](auto address) {
+          return LinearBackwardWeight<T>{
+              address(x), address(dy), address(dweight), m, in, out, has_terms ? address(dbias) : nullptr};
+        };
+        launch(Reference{}, backward_weight(on_host));
+        simt::kernels::run(backward_weight(on_device));
         CHECK(error_of(dweight) < gradient_tolerance);
+        CHECK(error_of(dbias) < gradient_tolerance);
       }
 }
 

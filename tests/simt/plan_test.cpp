@@ -117,6 +117,12 @@ TEST_CASE("the plan is of the convolutions that the network has") {
   CHECK(static_cast<double>(flops) == Approx(128 * 37.33e9).epsilon(0.01));
 }
 
+TEST_CASE("a step moves little more than its activations and weights") {
+  std::int64_t bytes = 0;  // each operand once
+  for (const PlannedOp& op : plan_training_step({132}, UNetConfig::cifar10(), 128)) bytes += op.cost.bytes;
+  CHECK(static_cast<double>(bytes) <= 17e9);
+}
+
 TEST_CASE("every tile is the best for some convolution of the network, and fills the GPU at large batches") {
   std::map<MmaTile, int> of_pixels, of_weight;
   std::set<int> parts;

@@ -59,10 +59,10 @@ void report_convolution(const char* file, const char* weight_file, const char* l
   report(file, "forward, 3x3",
          Conv2dForward<T>{s, x, nullptr, weight, nullptr, bias, nullptr, nullptr, 1, y});
   report(file, "backward data, 3x3", Conv2dBackwardData<T>{s, y, weight, nullptr, x, nullptr});
-  report(weight_file, "3x3", Conv2dBackwardWeight<T>{s, x, nullptr, y, dweight});
+  report(weight_file, "3x3", Conv2dBackwardWeight<T>{s, x, nullptr, y, dweight, bias});
   report(linear, "forward", LinearForward<T>{x, weight, nullptr, bias, nullptr, 1, y, pixels, c, c});
   report(linear, "backward data", LinearBackwardData<T>{y, weight, nullptr, x, pixels, c, c});
-  report(linear, "backward weight", LinearBackwardWeight<T>{x, y, dweight, pixels, c, c});
+  report(linear, "backward weight", LinearBackwardWeight<T>{x, y, dweight, pixels, c, c, bias});
 }
 
 void report_normalisation(const char* op, int hw) {
@@ -144,8 +144,6 @@ void report_training() {
                             count});
   report("adamw", "EMA alone", EmaUpdate<float>{x, zeros<float>(count), zeros<double>(1), count});
   report("reduce", "squared norm", SquaredNorm<float>{x, zeros<float>(1), count});
-  report("reduce", "gradient of a bias",
-         BiasBackward<bf16>{zeros<bf16>(count), nullptr, zeros<float>(c), n, h * w, c});
 }
 
 void report_rest() {

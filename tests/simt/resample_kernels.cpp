@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "resample_kernels.hpp"
 
-#include <ddpm/kernels/reduce.cuh>
 #include <ddpm/kernels/resample.cuh>
 
 #include "cuda_sim.hpp"
@@ -17,7 +16,5 @@ template void run(const UpsampleForward<float>&);
 template void run(const UpsampleForward<bf16>&);
 template void run(const UpsampleBackward<float>&);
 template void run(const UpsampleBackward<bf16>&);
-template void run(const BiasBackward<float>&);
-template void run(const BiasBackward<bf16>&);
 
 }  // namespace ddpm::simt::kernels

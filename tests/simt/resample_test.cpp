@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Upsampling and the gradient of a bias: kernels against Reference, and the bytes they move.
-#include <ddpm/ops/reference/reduce.hpp>
+// Upsampling: kernels against Reference, and the bytes they move.
 #include <ddpm/ops/reference/resample.hpp>
 
 #include "op_test.hpp"
@@ -31,29 +30,6 @@ struct Image {
   int n, h, w, c;
   std::size_t small_offset = 0, large_offset = 0;  // of the operands, in elements
 };
-
-struct Bias {
-  int n, hw, c;
-  std::size_t offset = 0;
-};
-
-template <class T>
-void check_bias(const Bias& b, bool has_samples, bool has_total) {
-  Operand<T> dy(normal_values<T>(product({b.n, b.hw, b.c}), 3), b.offset);
-  Operand<T> per_sample(sevens<T>(product({b.n, b.c})));
-  Operand<float> dbias(normal_values<float>(product({b.c}), 4));
-  launch(Reference{}, BiasBackward<T>{dy.host(), has_samples ? per_sample.host() : nullptr,
-                                      has_total ? dbias.host() : nullptr, b.n, b.hw, b.c});
-  const BiasBackward<T> params{dy.device(),
-                               has_samples ? per_sample.device() : nullptr,
-                               has_total ? dbias.device() : nullptr,
-                               b.n,
-                               b.hw,
-                               b.c};
-  run_everywhere_alike([&] { simt::kernels::run(params); }, per_sample, dbias);
-  CHECK(error_of(dbias) < tolerance);
-  CHECK(error_of(per_sample) < tolerance);
-}
 
 }  // namespace
 
@@ -88,25 +64,6 @@ TEMPLATE_TEST_CASE("upsampling", "", float, bf16) {
   }
 }
 
-TEMPLATE_TEST_CASE("the gradient of a bias", "", float, bf16) {
-  for (const Bias& b : std::vector<Bias>{{1, 1, 1},
-                                         {3, 7, 3},
-                                         {2, 33, 37},
-                                         {2, 16, 48},
-                                         {2, 16, 48, 1},
-                                         {70, 1, 16},
-                                         {2, 530, 64},   // several blocks of pixels
-                                         {1, 3, 528},    // and of channels
-                                         {1, 261, 264},  // and of both
-                                         {0, 4, 8},
-                                         {2, 0, 8}}) {
-    INFO("N " << b.n << ", HW " << b.hw << ", C " << b.c << ", offset " << b.offset);
-    check_bias<TestType>(b, true, true);
-    check_bias<TestType>(b, false, true);
-    check_bias<TestType>(b, true, false);
-  }
-}
-
 TEST_CASE("upsampling and its gradient move no byte twice, in whole sectors", "[executor]") {
   constexpr int n = 2, h = 4, w = 8, c = 16;
   constexpr std::int64_t small = std::int64_t{n} * h * w * c * 4, large = 4 * small;
@@ -122,15 +79,4 @@ TEST_CASE("upsampling and its gradient move no byte twice, in whole sectors", "[
   simt::kernels::run(UpsampleBackward<float>{y.device(), x.device(), n, h, w, c});
   check(counters().global_loads, large);
   check(counters().global_stores, small);
-}
-
-TEST_CASE("the gradient of a bias reads dy once", "[executor]") {
-  constexpr int n = 2, hw = 512, c = 64;
-  constexpr std::int64_t bytes = std::int64_t{n} * hw * c * 4;
-  const Operand<float> dy{std::vector<float>(bytes / 4)}, per_sample{std::vector<float>(n * c)};
-  const Operand<float> dbias{std::vector<float>(c)};
-  Executor::instance().sum = {};
-  simt::kernels::run(BiasBackward<float>{dy.device(), per_sample.device(), dbias.device(), n, hw, c});
-  CHECK(static_cast<double>(Executor::instance().sum.global_bytes()) <= 1.02 * bytes);
-  CHECK(Executor::instance().sum.shared_loads.bank_conflicts == 0);
 }

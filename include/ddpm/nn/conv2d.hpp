@@ -3,7 +3,6 @@
 #pragma once
 
 #include <ddpm/nn/parameter.hpp>
-#include <ddpm/ops/reduce.hpp>
 
 namespace ddpm {
 
@@ -74,11 +73,10 @@ class Conv2d {
     return (*this)(in);
   }
 
-  // Adds to the gradients of weight and bias; dy already carries the forward's scale. per_sample, unless
-  // empty, receives the gradient for `add`.
-  void backward_parameters(const View& dy, const Cache& cache, const View& per_sample = {}) const {
-    bias_backward(dy, per_sample, bias.gradient());
-    conv2d_backward_weight<T, D>({.dy = dy, .x = cache.x, .x2 = cache.x2}, options, weight.gradient());
+  // Adds to the gradients of weight and bias; dy already carries the forward's scale.
+  void backward_parameters(const View& dy, const Cache& cache) const {
+    conv2d_backward_weight<T, D>({.dy = dy, .x = cache.x, .x2 = cache.x2}, options, weight.gradient(),
+                                 bias.gradient());
   }
 
   // dx (and dx2, unless empty) = the gradient for the input.

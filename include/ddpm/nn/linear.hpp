@@ -4,7 +4,6 @@
 
 #include <ddpm/nn/parameter.hpp>
 #include <ddpm/ops/linear.hpp>
-#include <ddpm/ops/reduce.hpp>
 
 namespace ddpm {
 
@@ -50,8 +49,7 @@ class Linear {
   }
 
   void backward_parameters(const View& dy, const Cache& cache) const {
-    bias_backward(dy.reshaped({dy.numel() / weight.shape()[0], weight.shape()[0]}), {}, bias.gradient());
-    linear_backward_weight(cache.x, dy, weight.gradient());
+    linear_backward_weight(cache.x, dy, weight.gradient(), bias.gradient());
   }
 
   void backward_data(const View& dy, const View& dx) const {

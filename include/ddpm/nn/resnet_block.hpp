@@ -161,8 +161,10 @@ class ResnetBlock {
     Tensor<T, D> dhidden(device, cache.hidden.shape());
     Tensor<T, D> dprojected(device, cache.projected.shape());
     norm2.backward(dnormalised, cache.norm2,
-                   {.dx = dhidden, .dscale_shift = adds ? View{} : dprojected.view()});
-    conv1.backward_parameters(dhidden, {cache.normalised1, {}}, adds ? dprojected.view() : View{});
+                   {.dx = dhidden,
+                    .dscale_shift = adds ? View{} : dprojected.view(),
+                    .dx_sums = adds ? dprojected.view() : View{}});
+    conv1.backward_parameters(dhidden, {cache.normalised1, {}});
 
     const Tensor<T, D> through_projection = time_emb_proj.backward(dprojected, {cache.in.temb});
     add_to(through_projection.view(), dtemb);

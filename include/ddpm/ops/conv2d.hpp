@@ -72,14 +72,15 @@ struct Conv2dBackwardData {
   T* dx2;             // [N, H, W, C2], or null
 };
 
-// dweight += the gradient for the weight.
+// dweight += the gradient for the weight, dbias += that for the bias, which is the sum of dy over pixels.
 template <class T>
 struct Conv2dBackwardWeight {
   Conv2dGeometry shape;
   const T* x;
   const T* x2;
   const T* dy;
-  Accumulator<T>* dweight;  // [Cout, K, K, C + C2]
+  Accumulator<T>* dweight;          // [Cout, K, K, C + C2]
+  Accumulator<T>* dbias = nullptr;  // [Cout], or null
 };
 
 // The weight in the memory order that the device's kernels read best; `prepared` has conv2d_prepared_size()
@@ -205,15 +206,17 @@ void conv2d_backward_data(const Conv2dBackwardOperands<T, D>& in, const Conv2dOp
   detail::check_outputs("conv2d_backward_data", dx, dx2);
 }
 
-// dweight += the gradient for the weight.
+// dweight += the gradient for the weight; dbias, unless empty, += that for the bias.
 template <class T, Device D>
 void conv2d_backward_weight(const Conv2dBackwardOperands<T, D>& in, const Conv2dOptions& options,
-                            const TensorView<Accumulator<T>, D>& dweight) {
+                            const TensorView<Accumulator<T>, D>& dweight,
+                            const TensorView<Accumulator<T>, D>& dbias = {}) {
   const Conv2dGeometry s = conv2d_geometry(in.x, in.x2, dweight.shape(), options);
   detail::check_shape("conv2d_backward_weight", "dy", in.dy, {s.n, s.p, s.q, s.cout});
+  detail::check_optional("conv2d_backward_weight", "dbias", dbias, {s.cout});
   launch(dweight.device(),
-         Conv2dBackwardWeight<T>{s, in.x.data(), in.x2.data(), in.dy.data(), dweight.data()});
-  detail::check_outputs("conv2d_backward_weight", dweight);
+         Conv2dBackwardWeight<T>{s, in.x.data(), in.x2.data(), in.dy.data(), dweight.data(), dbias.data()});
+  detail::check_outputs("conv2d_backward_weight", dweight, dbias);
 }
 
 // How many elements conv2d_prepare() writes on this device; 0 where the kernels read the weight as it is.

@@ -79,7 +79,7 @@ template <class T>
 Cost cost(const Conv2dBackwardWeight<T>& p) {
   const detail::ConvolutionCounts k(p.shape);
   return {detail::image_bytes(p.shape, k.in, p.x, p.x2) + detail::bytes(k.out, p.dy) +
-              detail::bytes(k.weight, p.dweight, p.dweight),
+              detail::bytes(k.weight, p.dweight, p.dweight) + detail::bytes(p.shape.cout, p.dbias, p.dbias),
           k.flops};
 }
 
@@ -103,7 +103,7 @@ template <class T>
 Cost cost(const LinearBackwardWeight<T>& p) {
   const std::int64_t weight = std::int64_t{p.out} * p.in;
   return {detail::bytes(p.m * p.in, p.x) + detail::bytes(p.m * p.out, p.dy) +
-              detail::bytes(weight, p.dweight, p.dweight),
+              detail::bytes(weight, p.dweight, p.dweight) + detail::bytes(p.out, p.dbias, p.dbias),
           2 * p.m * weight};
 }
 
@@ -143,6 +143,7 @@ Cost cost(const GroupNormBackward<T>& p) {
           detail::image_bytes(s, pixels, p.add, p.add2) + detail::image_bytes(s, pixels, p.dx, p.dx2) +
           detail::bytes(channels, p.gamma, p.beta, p.dgamma, p.dgamma, p.dbeta, p.dbeta) +
           detail::bytes(2 * s.n * channels, p.scale_shift, p.dscale_shift) +
+          detail::bytes(s.n * channels, p.dx_sums) +
           detail::bytes(std::int64_t{s.n} * s.groups, p.mean, p.rstd)};
 }
 
@@ -236,12 +237,6 @@ Cost cost(const AdamWUpdate<Real>& p) {
 template <class Real>
 Cost cost(const EmaUpdate<Real>& p) {
   return {detail::bytes(p.count, p.value, p.average, p.average)};
-}
-
-template <class T>
-Cost cost(const BiasBackward<T>& p) {
-  return {detail::bytes(std::int64_t{p.n} * p.hw * p.c, p.dy) +
-          detail::bytes(std::int64_t{p.n} * p.c, p.per_sample) + detail::bytes(p.c, p.dbias, p.dbias)};
 }
 
 template <class T>

@@ -38,6 +38,7 @@ struct LinearBackwardWeight {
   Accumulator<T>* dweight;  // [Out, In], added to
   std::int64_t m;
   int in, out;
+  Accumulator<T>* dbias = nullptr;  // [Out], added to, or null
 };
 
 // A linear layer is a 1x1 convolution of M pixels; its weight is prepared as that one's.
@@ -96,18 +97,21 @@ void linear_backward_data(const TensorView<T, D>& dy, const TensorView<T, D>& we
   detail::check_outputs("linear_backward_data", dx);
 }
 
-// dweight += the gradient for the weight.
+// dweight += the gradient for the weight; dbias, unless empty, += that for the bias.
 template <class T, Device D>
 void linear_backward_weight(const TensorView<T, D>& x, const TensorView<T, D>& dy,
-                            const TensorView<Accumulator<T>, D>& dweight) {
+                            const TensorView<Accumulator<T>, D>& dweight,
+                            const TensorView<Accumulator<T>, D>& dbias = {}) {
   const Shape& w = dweight.shape();
   check(w.rank() == 2, "linear_backward_weight: dweight must be [Out, In], found ", w);
   const std::int64_t m = detail::linear_rows("linear_backward_weight", x, w[1]);
   check(detail::linear_rows("linear_backward_weight", dy, w[0]) == m, "linear_backward_weight: x ", x.shape(),
         " and dy ", dy.shape(), " differ in rows");
-  launch(dweight.device(), LinearBackwardWeight<T>{x.data(), dy.data(), dweight.data(), m,
-                                                   static_cast<int>(w[1]), static_cast<int>(w[0])});
-  detail::check_outputs("linear_backward_weight", dweight);
+  detail::check_optional("linear_backward_weight", "dbias", dbias, {w[0]});
+  launch(dweight.device(),
+         LinearBackwardWeight<T>{x.data(), dy.data(), dweight.data(), m, static_cast<int>(w[1]),
+                                 static_cast<int>(w[0]), dbias.data()});
+  detail::check_outputs("linear_backward_weight", dweight, dbias);
 }
 
 }  // namespace ddpm

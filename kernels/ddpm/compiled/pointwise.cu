@@ -46,8 +46,6 @@ template void run(const Cuda&, const Denoising<float>&);
 template void run(const Cuda&, const Denoising<bf16>&);
 template void run(const Cuda&, const MseLoss<float>&);
 template void run(const Cuda&, const MseLoss<bf16>&);
-template void run(const Cuda&, const BiasBackward<float>&);
-template void run(const Cuda&, const BiasBackward<bf16>&);
 template void run(const Cuda&, const UpsampleForward<float>&);
 template void run(const Cuda&, const UpsampleForward<bf16>&);
 template void run(const Cuda&, const UpsampleBackward<float>&);

@@ -81,9 +81,10 @@ __global__ __launch_bounds__(P::threads) void conv2d_implicit_gemm_kernel(
   for_each_phase(p, tile, [&](const TapWalk& start) {
     TapWalk pixels = start;
     pixels.move(Pixels::depth());
-    multiply_tiles<P, Pixels, Weights>(shared.tile, GatheredPixels<P, Pixels, G, T>{p, shared.rows, pixels},
+    for_each_slice<P, Pixels, Weights>(shared.tile, GatheredPixels<P, Pixels, G, T>{p, shared.rows, pixels},
                                        GatheredWeights<Weights, G, T>(p, tile.first_column, start),
-                                       start.depth(), sums);
+                                       start.depth(),
+                                       [&](const auto& a, const auto& b) { multiply_slices<P>(a, b, sums); });
   });
   if (p.output == QuadAccess::vector)
     write_tile<QuadAccess::vector, P>(p, shared.rows, tile.first_column, sums);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Convolution, backward to the weight, in float arithmetic.  Math and parameters: ddpm/ops/conv2d.hpp.
+// Convolution, backward to weight and bias, in float arithmetic.  Math and parameters: ddpm/ops/conv2d.hpp.
 // Algorithm: implicit GEMM. Rows are taps times input channels, columns output channels, the depth is the
-// pixels of dy. Where the gradient has too few tiles for a GPU, blocks along y have a part of the pixels each
+// pixels of dy. Blocks of the first rows also sum dy, for the bias. Where the gradient has too few tiles for a GPU, blocks along y have a part of the pixels each
 // and leave partial sums, which one more kernel adds in order; how many parts depends on the shape and the
 // number of multiprocessors alone.
 // Cost: the multiplications of the definition; reads x once per tap and tile of columns and dy once per tile
@@ -27,7 +27,16 @@ struct Conv2dBackwardWeightPart {
   Conv2dBackwardWeight<T> op;
   std::int64_t pixels;  // of a part
   float* partial;       // [parts, Cout, K, K, C + C2]; null for one part, which adds to dweight itself
+  float* partial_bias;  // [parts, Cout]; null likewise
   QuadAccess output;
+
+  __device__ __forceinline__ void add_to_bias(int channel, float value) const {
+    if (channel >= op.shape.cout) return;
+    if (partial_bias)
+      partial_bias[std::int64_t{blockIdx.y} * op.shape.cout + channel] = value;
+    else
+      op.dbias[channel] += value;
+  }
 };
 
 // A pixel of dy as the depth of the product. Kept as coordinates, so that moving on divides nothing.
@@ -134,33 +143,47 @@ __global__ __launch_bounds__(P::threads) void conv2d_backward_weight_implicit_ge
   const int first_row = static_cast<int>(blockIdx.x / column_tiles) * P::rows;
   const int first_column = static_cast<int>(blockIdx.x % column_tiles) * P::columns;
   const std::int64_t first = std::int64_t{blockIdx.y} * p.pixels, end = min(first + p.pixels, g.pixels());
+  const int column = static_cast<int>(threadIdx.x);
+  const bool has_bias = p.op.dbias && first_row == 0 && column < P::columns;
   TileSums<P> sums = {};
-  multiply_tiles<P, Taps, Gradients>(
+  float bias = 0;
+  for_each_slice<P, Taps, Gradients>(
       shared, TapPixels<T>(p.op, first_row + Taps::across(), PixelWalk::from(g, first + Taps::depth(), end)),
       GradientChannels<T>(p.op, first_column + Gradients::across(), first + Gradients::depth(), end),
-      end - first, sums);
+      end - first, [&](const auto& taps, const auto& gradients) {
+        multiply_slices<P>(taps, gradients, sums);
+        if (has_bias)
+          for (int pixel = 0; pixel < P::depth; ++pixel) bias += gradients[pixel][column];
+      });
+  if (has_bias) p.add_to_bias(first_column + column, bias);
   if (p.output == QuadAccess::vector)
     add_gradient<QuadAccess::vector, P>(p, first_row, first_column, sums);
   else
     add_gradient<QuadAccess::scalar, P>(p, first_row, first_column, sums);
 }
 
-// to += the sum of the parts, in their order.
+// to += the sum of the parts, in their order; for the weight and then, where its count is not 0, the bias.
 struct AdditionOfParts {
-  const float* partial;  // [parts, count]
-  std::int64_t count;
+  struct Sum {
+    const float* partial;  // [parts, count]
+    std::int64_t count;
+    float* to;  // [count]
+  };
+  Sum weight, bias;
   int parts;
-  float* to;  // [count]
 };
 
 template <class P>
 __global__ __launch_bounds__(P::threads_of_addition) void add_parts_kernel(
     const __grid_constant__ AdditionOfParts p) {
-  const std::int64_t i = std::int64_t{blockIdx.x} * P::threads_of_addition + threadIdx.x;
-  if (i >= p.count) return;
+  std::int64_t i = std::int64_t{blockIdx.x} * P::threads_of_addition + threadIdx.x;
+  const bool is_weight = i < p.weight.count;
+  const AdditionOfParts::Sum& own = is_weight ? p.weight : p.bias;
+  if (!is_weight) i -= p.weight.count;
+  if (i >= own.count) return;
   float sum = 0;
-  for (int part = 0; part < p.parts; ++part) sum += p.partial[part * p.count + i];
-  p.to[i] += sum;
+  for (int part = 0; part < p.parts; ++part) sum += own.partial[part * own.count + i];
+  own.to[i] += sum;
 }
 
 // How many parts the pixels are cut into where the gradient has `tiles` tiles.
@@ -183,13 +206,19 @@ void launch_in_parts(const D& device, const Conv2dBackwardWeight<T>& op, int par
   using Policy = Conv2dBackwardWeightPolicy;
   const Conv2dGeometry& g = op.shape;
   const int rows = g.taps() * g.channels();
-  const std::int64_t count = std::int64_t{g.cout} * rows;
+  const std::int64_t count = std::int64_t{g.cout} * rows, biases = op.dbias ? g.cout : 0;
   const std::int64_t slices = blocks_for(blocks_for(g.pixels(), parts), depth);
-  const Tensor<float, D> partial = parts == 1 ? Tensor<float, D>() : Tensor<float, D>(device, {parts, count});
-  start(Conv2dBackwardWeightPart<T>{op, slices * depth, partial.data(), quad_access(rows, op.dweight)});
+  Tensor<float, D> partial, partial_bias;
+  if (parts > 1) {
+    partial = Tensor<float, D>(device, {parts, count});
+    partial_bias = Tensor<float, D>(device, {parts, biases});
+  }
+  start(Conv2dBackwardWeightPart<T>{op, slices * depth, partial.data(), partial_bias.data(),
+                                    quad_access(rows, op.dweight)});
   if (parts == 1) return;
-  launch_kernel(device, blocks_for(count, Policy::threads_of_addition), Policy::threads_of_addition,
-                add_parts_kernel<Policy>, {partial.data(), count, parts, op.dweight});
+  launch_kernel(device, blocks_for(count + biases, Policy::threads_of_addition), Policy::threads_of_addition,
+                add_parts_kernel<Policy>,
+                {{partial.data(), count, op.dweight}, {partial_bias.data(), biases, op.dbias}, parts});
 }
 
 template <class P, GpuLike D, class T>

@@ -182,9 +182,10 @@ __global__ __launch_bounds__(P::threads) void conv2d_mma_kernel(
   __syncthreads();
   MmaSums<P> sums = {};
   for_each_phase(p, tile, [&](const TapWalk& start) {
-    multiply_mma_tiles<P, Pixels, Weights>(shared.stages, MmaPixels<Pixels, G>(p, shared.rows, start),
-                                           GatheredWeights<Weights, G, bf16>(p, tile.first_column, start),
-                                           start.depth(), sums);
+    for_each_mma_slice<P, Pixels, Weights>(
+        shared.stages, MmaPixels<Pixels, G>(p, shared.rows, start),
+        GatheredWeights<Weights, G, bf16>(p, tile.first_column, start), start.depth(),
+        [&](auto& a, auto& b) { multiply_mma_slices<P, Pixels, Weights>(a, b, sums); });
   });
   __syncthreads();  // others may be reading the stages
   for_each_row<P>(sums, [&](int row, int column, const MmaRow<P>& value) {

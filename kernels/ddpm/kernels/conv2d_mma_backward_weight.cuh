@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
-// Convolution of bf16, backward to the weight, on tensor cores.  Math and parameters: ddpm/ops/conv2d.hpp.
+// Convolution of bf16, backward to weight and bias, on tensor cores.  Math and parameters: ddpm/ops/conv2d.hpp.
 // Algorithm: the implicit GEMM of conv2d_backward_weight.cuh by mma.sync, with output channels as rows and taps
 // times input channels as columns. Both operands are neighbours across the product, so ldmatrix transposes them.
+// Blocks of the first columns also multiply dy by ones, for the bias.
 // Parts of the pixels are added by the same kernel in the same order.
 // Cost: the multiplications of the definition, rounded up to tiles; reads x once per tap and tile of rows and dy
 // once per tile of columns, mostly from L2.  Bound: mma.sync.
@@ -49,11 +50,17 @@ __global__ __launch_bounds__(P::threads) void conv2d_backward_weight_mma_kernel(
   const int first_row = static_cast<int>(blockIdx.x / column_tiles) * P::rows;
   const int first_column = static_cast<int>(blockIdx.x % column_tiles) * P::columns;
   const std::int64_t first = std::int64_t{blockIdx.y} * p.pixels, end = min(first + p.pixels, g.pixels());
+  const bool has_bias = p.op.dbias && first_column == 0;
   MmaSums<P> sums = {};
-  multiply_mma_tiles<P, Gradients, Taps>(
+  MmaRowSums<P> biases;
+  for_each_mma_slice<P, Gradients, Taps>(
       shared, GradientChannels<bf16>(p.op, first_row + Gradients::across(), first + Gradients::depth(), end),
       TapPixels<bf16>(p.op, first_column + Taps::across(), PixelWalk::from(g, first + Taps::depth(), end)),
-      end - first, sums);
+      end - first, [&](auto& gradients, auto& taps) {
+        multiply_mma_slices<P, Gradients, Taps>(gradients, taps, sums);
+        if (has_bias) biases.template add<Gradients>(gradients);
+      });
+  if (has_bias) biases.for_each([&](int row, float sum) { p.add_to_bias(first_row + row, sum); });
   add_mma_gradient<P>(p, first_row, first_column, sums);
 }
 

@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: MIT
 // Gradients of group normalisation.  Math and parameters: ddpm/ops/group_norm.hpp.
-// Algorithm: sums of dv and of dv * x by channel, where dv is the gradient before the activation and x is
-// normalised; one warp folds those of a group to what dx needs; dx; the gradients of gamma and beta as column
-// sums over the samples.
+// Algorithm: sums of dv, of dv * x and of x by channel, where dv is the gradient before the activation and x is
+// normalised; one warp folds those of a group to what dx needs, and to the sums of dx, which are linear in them;
+// dx; the gradients of gamma and beta as column sums over the samples.
 // Cost: reads x and dy twice, writes dx once.  Bound: DRAM bandwidth.
 #pragma once
 
 #include <ddpm/core/tensor.hpp>
 #include <ddpm/kernels/block/channel_norm.cuh>
 #include <ddpm/kernels/block/reduce.cuh>
-#include <ddpm/kernels/reduce.cuh>
 
 namespace ddpm::kernels {
 
@@ -17,14 +16,34 @@ template <class T>
 struct GroupNormBackwardTiles {
   GroupNormBackward<T> op;
   ChannelTiles tiles;
-  float* partial;     // [N, pixel blocks, 2, C + C2]: sums of dv and of dv * x, x normalised
+  float* partial;     // [N, pixel blocks, 3, C + C2], see GradientSums
   float* per_sample;  // [2, N, C + C2]: gradients of gamma and of beta
-  float* means;       // [N, G, 2]: over a group, of gamma * du and of gamma * du * x
+  float* means;       // [N, G, 2], see GradientMeans
 };
 
+// Of a channel over pixels, x normalised.
+struct GradientSums {
+  float dv, dv_x, x;
+};
+
+// Over a group: of gamma * du, and of gamma * du * x, x normalised.
+struct GradientMeans {
+  float du, du_x;
+};
+
+// The sums of the threads of a block, which other threads take together.
 template <int V>
 struct ChannelGradientsShared {
-  ChannelValues<GroupNormPolicy::threads, V> sum, sum_normalised;
+  ChannelValues<GroupNormPolicy::threads, V> dv, dv_x, x;
+
+  __device__ __forceinline__ void put(int v, const GradientSums& own) {
+    dv.put(v, own.dv);
+    dv_x.put(v, own.dv_x);
+    x.put(v, own.x);
+  }
+  __device__ __forceinline__ GradientSums of_channel(const ChannelTiles& tiles, int channel) const {
+    return {dv.sum_of_rows(tiles, channel), dv_x.sum_of_rows(tiles, channel), x.sum_of_rows(tiles, channel)};
+  }
 };
 
 template <class P, int V, class T>
@@ -33,7 +52,7 @@ __global__ __launch_bounds__(P::threads) void group_norm_backward_partials_kerne
   auto& shared = shared_memory<ChannelGradientsShared<V>>();
   const GroupNormGeometry& s = p.op.shape;
   const auto own = ChannelTile::of_thread<V>(p.tiles, s.hw, s.channels());
-  float sum[V] = {}, sum_normalised[V] = {};
+  GradientSums sums[V] = {};
   if (own.count > 0) {
     const ChannelNorm<V> norm(p.op, own);
     const auto x_from = joined_column(p.op.x, p.op.x2, s, own);
@@ -43,65 +62,97 @@ __global__ __launch_bounds__(P::threads) void group_norm_backward_partials_kerne
       load_pixels<CacheHint::keep>(x_from, own, begin, x);
       load_pixels<CacheHint::keep>(dy_from, own, begin, dy);
 #pragma unroll
-      for (int i = 0; i < P::backward_items; ++i)
+      for (int i = 0; i < P::backward_items; ++i) {
+        if (begin + i >= own.count) continue;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           const float normalised = norm.normalised(v, static_cast<float>(x[i][v]));
           const float dv = norm.gradient(v, normalised, static_cast<float>(dy[i][v]), p.op.activation);
-          sum[v] += dv;
-          sum_normalised[v] += dv * normalised;
+          sums[v].dv += dv;
+          sums[v].dv_x += dv * normalised;
+          sums[v].x += normalised;
         }
+      }
     }
   }
 #pragma unroll
-  for (int v = 0; v < V; ++v) {
-    shared.sum.put(v, sum[v]);
-    shared.sum_normalised.put(v, sum_normalised[v]);
-  }
+  for (int v = 0; v < V; ++v) shared.put(v, sums[v]);
   __syncthreads();
-  float* const to = p.partial + own.block * 2 * s.channels() + own.block_channel;
+  float* const to = p.partial + own.block * 3 * s.channels() + own.block_channel;
   for (int c = static_cast<int>(threadIdx.x); c < own.block_channels; c += static_cast<int>(blockDim.x)) {
-    to[c] = shared.sum.sum_of_rows(p.tiles, c);
-    to[s.channels() + c] = shared.sum_normalised.sum_of_rows(p.tiles, c);
+    const GradientSums sum = shared.of_channel(p.tiles, c);
+    to[c] = sum.dv;
+    to[c + s.channels()] = sum.dv_x;
+    to[c + 2 * s.channels()] = sum.x;
   }
+}
+
+// Of a channel in all pixel blocks of a sample.
+template <class T>
+__device__ __forceinline__ GradientSums sums_of_sample(const GroupNormBackwardTiles<T>& p,
+                                                       std::int64_t sample, int channel) {
+  const int channels = p.op.shape.channels();
+  GradientSums sums{};
+  for (int block = 0; block < p.tiles.pixel_blocks; ++block) {
+    const float* const at = p.partial + (sample * p.tiles.pixel_blocks + block) * 3 * channels + channel;
+    sums.dv += at[0];
+    sums.dv_x += at[channels];
+    sums.x += at[2 * channels];
+  }
+  return sums;
+}
+
+// What a warp makes of the sums of a group, which sums_of(channel) gives: this sample's share of the gradients of
+// gamma and beta, those of scale and shift, the sums of dx, and the means that dx needs.
+template <class T, class SumsOf>
+__device__ __forceinline__ GradientMeans fold_group(const GroupNormBackward<T>& p, float* per_sample,
+                                                    std::int64_t group, SumsOf sums_of) {
+  const GroupNormGeometry& s = p.shape;
+  const int lane = static_cast<int>(threadIdx.x % warp_size), per_group = s.channels_per_group();
+  const int channels = s.channels(), first = static_cast<int>(group % s.groups) * per_group;
+  const std::int64_t sample = group / s.groups;
+  const auto scale_of = [&](int c) {
+    return p.scale_shift ? 1 + static_cast<float>(p.scale_shift[sample * 2 * channels + c]) : 1.0f;
+  };
+  GradientMeans means{};
+  for (int c = first + lane; c < first + per_group; c += warp_size) {
+    const GradientSums sums = sums_of(c);
+    if (p.dscale_shift) {
+      T* const gradient = p.dscale_shift + sample * 2 * channels + c;
+      gradient[0] = static_cast<T>(p.gamma[c] * sums.dv_x + p.beta[c] * sums.dv);
+      gradient[channels] = static_cast<T>(sums.dv);
+    }
+    const float scale = scale_of(c);
+    float* const gradient = per_sample + sample * channels + c;
+    gradient[0] = scale * sums.dv_x;
+    gradient[std::int64_t{s.n} * channels] = scale * sums.dv;
+    means.du += p.gamma[c] * scale * sums.dv;
+    means.du_x += p.gamma[c] * scale * sums.dv_x;
+  }
+  const float count = static_cast<float>(s.hw) * static_cast<float>(per_group);
+  means = {warp_sum(means.du) / count, warp_sum(means.du_x) / count};
+  if (p.dx_sums)
+    for (int c = first + lane; c < first + per_group; c += warp_size) {
+      const GradientSums sums = sums_of(c);
+      const float du =
+          p.gamma[c] * scale_of(c) * sums.dv - static_cast<float>(s.hw) * means.du - means.du_x * sums.x;
+      p.dx_sums[sample * channels + c] = static_cast<T>(p.rstd[group] * du);
+    }
+  return means;
 }
 
 // One warp for each group.
 template <class P, class T>
 __global__ __launch_bounds__(P::threads) void group_norm_backward_sums_kernel(
     const __grid_constant__ GroupNormBackwardTiles<T> p) {
-  const GroupNormGeometry& s = p.op.shape;
   const std::int64_t group = row_of_warp();
-  if (group >= std::int64_t{s.n} * s.groups) return;
-  const int lane = static_cast<int>(threadIdx.x % warp_size), per_group = s.channels_per_group();
-  const int channels = s.channels(), first = static_cast<int>(group % s.groups) * per_group;
-  const std::int64_t sample = group / s.groups;
-  float mean = 0, mean_normalised = 0;
-  for (int c = first + lane; c < first + per_group; c += warp_size) {
-    float dv = 0, dv_normalised = 0;
-    for (int block = 0; block < p.tiles.pixel_blocks; ++block) {
-      const float* const at = p.partial + (sample * p.tiles.pixel_blocks + block) * 2 * channels + c;
-      dv += at[0];
-      dv_normalised += at[channels];
-    }
-    const std::int64_t scale_at = sample * 2 * channels + c;
-    if (p.op.dscale_shift) {
-      p.op.dscale_shift[scale_at] = static_cast<T>(p.op.gamma[c] * dv_normalised + p.op.beta[c] * dv);
-      p.op.dscale_shift[scale_at + channels] = static_cast<T>(dv);
-    }
-    const float scale = p.op.scale_shift ? 1 + static_cast<float>(p.op.scale_shift[scale_at]) : 1.0f;
-    float* const gradient = p.per_sample + sample * channels + c;
-    gradient[0] = scale * dv_normalised;
-    gradient[std::int64_t{s.n} * channels] = scale * dv;
-    mean += p.op.gamma[c] * scale * dv;
-    mean_normalised += p.op.gamma[c] * scale * dv_normalised;
-  }
-  const float count = static_cast<float>(s.hw) * static_cast<float>(per_group);
-  mean = warp_sum(mean) / count;
-  mean_normalised = warp_sum(mean_normalised) / count;
-  if (lane == 0) {
-    p.means[2 * group] = mean;
-    p.means[2 * group + 1] = mean_normalised;
+  if (group >= std::int64_t{p.op.shape.n} * p.op.shape.groups) return;
+  const GradientMeans means = fold_group(p.op, p.per_sample, group, [&](int channel) {
+    return sums_of_sample(p, group / p.op.shape.groups, channel);
+  });
+  if (threadIdx.x % warp_size == 0) {
+    p.means[2 * group] = means.du;
+    p.means[2 * group + 1] = means.du_x;
   }
 }
 
@@ -142,22 +193,55 @@ __global__ __launch_bounds__(P::threads) void group_norm_backward_kernel(
   }
 }
 
+// gradient[i][c] += the sum over samples of per_sample[i][n][c].
+struct GroupNormParameterSums {
+  const float* per_sample;  // [2, N, C]
+  int n, channels;
+  ChannelTiles tiles;  // over samples
+  float* gradient[2];
+};
+
+template <class P>
+__global__ __launch_bounds__(P::threads) void group_norm_backward_parameters_kernel(
+    const __grid_constant__ GroupNormParameterSums p) {
+  auto& shared = shared_memory<ChannelValues<P::threads, 1>>();
+  const auto own = ChannelTile::of_thread<1>(p.tiles, p.n, p.channels);
+  const auto from = pixel_column(p.per_sample, p.n, p.channels, own);
+  float sum = 0;
+#pragma unroll 4
+  for (int i = 0; i < own.count; ++i) sum += *from.at(own.pixel(i));
+  shared.put(0, sum);
+  __syncthreads();
+  for (int c = static_cast<int>(threadIdx.x); c < own.block_channels; c += static_cast<int>(blockDim.x))
+    p.gradient[own.sample][own.block_channel + c] += shared.sum_of_rows(p.tiles, c);
+}
+
+// Of what each sample has left in per_sample.
+template <GpuLike D, class T>
+void launch_group_norm_parameters(const D& device, const GroupNormBackward<T>& p, const float* per_sample) {
+  using P = GroupNormPolicy;
+  constexpr int columns = 8;  // a sector of floats
+  const int n = p.shape.n, channels = p.shape.channels();
+  const ChannelTiles tiles{columns, std::clamp(n, 1, P::threads / columns), n, 1,
+                           static_cast<int>(blocks_for(channels, columns))};
+  launch_kernel<ChannelValues<P::threads, 1>>(device, tiles.blocks(2), tiles.threads(),
+                                              group_norm_backward_parameters_kernel<P>,
+                                              {per_sample, n, channels, tiles, {p.dgamma, p.dbeta}});
+}
+
 template <int V, GpuLike D, class T>
 void launch_group_norm_backward(const D& device, const GroupNormBackward<T>& p) {
   using P = GroupNormPolicy;
   const GroupNormGeometry& s = p.shape;
   const ChannelTiles tiles = channel_tiles<P>(s.hw, s.channels() / V);
-  const Tensor<float, D> partial(device, {s.n, tiles.pixel_blocks, 2, s.channels()});
+  const Tensor<float, D> partial(device, {s.n, tiles.pixel_blocks, 3, s.channels()});
   const Tensor<float, D> per_sample(device, {2, s.n, s.channels()}), means(device, {s.n, s.groups, 2});
   const GroupNormBackwardTiles<T> params{p, tiles, partial.data(), per_sample.data(), means.data()};
   launch_kernel<ChannelGradientsShared<V>>(device, tiles.blocks(s.n), tiles.threads(),
                                            group_norm_backward_partials_kernel<P, V, T>, params);
   launch_kernel(device, blocks_of_groups(s), P::threads, group_norm_backward_sums_kernel<P, T>, params);
   launch_kernel(device, tiles.blocks(s.n), tiles.threads(), group_norm_backward_kernel<P, V, T>, params);
-  launch_channel_sums<1>(
-      device, 2,
-      ChannelSums<float, AddedSums>{
-          per_sample.data(), s.n, s.channels(), column_tiles(s.n, s.channels()), {{p.dgamma, p.dbeta}}});
+  launch_group_norm_parameters(device, p, per_sample.data());
 }
 
 }  // namespace ddpm::kernels

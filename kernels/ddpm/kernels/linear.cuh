@@ -54,10 +54,12 @@ void launch(const D& device, const LinearBackwardData<T>& p) {
 
 template <GpuLike D, class T>
 void launch(const D& device, const LinearBackwardWeight<T>& p) {
-  launch(
-      device,
-      Conv2dBackwardWeight<T>{
-          .shape = kernels::conv2d_of_linear(p), .x = p.x, .x2 = nullptr, .dy = p.dy, .dweight = p.dweight});
+  launch(device, Conv2dBackwardWeight<T>{.shape = kernels::conv2d_of_linear(p),
+                                         .x = p.x,
+                                         .x2 = nullptr,
+                                         .dy = p.dy,
+                                         .dweight = p.dweight,
+                                         .dbias = p.dbias});
 }
 
 }  // namespace ddpm

@@ -55,7 +55,7 @@ Conv2dGeometry geometry(const Case& k) {
 }
 
 struct Inputs {
-  Values x, x2, weight, bias, add, residual, dy, dweight;
+  Values x, x2, weight, bias, add, residual, dy, dweight, dbias;
 
   explicit Inputs(const Conv2dGeometry& g)
       : x(random_values(std::int64_t{g.n} * g.h * g.w * g.c, 1)),
@@ -65,11 +65,12 @@ struct Inputs {
         add(random_values(std::int64_t{g.n} * g.cout, 5)),
         residual(random_values(g.pixels() * g.cout, 6)),
         dy(random_values(g.pixels() * g.cout, 7)),
-        dweight(random_values(std::int64_t{g.cout} * g.taps() * g.channels(), 8)) {}
+        dweight(random_values(std::int64_t{g.cout} * g.taps() * g.channels(), 8)),
+        dbias(random_values(g.cout, 9)) {}
 };
 
 struct Outputs {
-  Values y, plain_y, dx, dx2, dweight;
+  Values y, plain_y, dx, dx2, dweight, dbias;
 
   friend bool operator==(const Outputs&, const Outputs&) = default;
 };
@@ -86,8 +87,12 @@ Values prepare(const Cpu& device, const Conv2dGeometry& g, Conv2dPass pass, cons
 template <class D>
 Outputs run(const D& device, const Conv2dGeometry& g, const Inputs& in, const Values& forward = {},
             const Values& backward = {}) {
-  Outputs out{Values(in.dy.size(), NAN), Values(in.dy.size(), NAN), Values(in.x.size(), NAN),
-              Values(in.x2.size(), NAN), in.dweight};
+  Outputs out{Values(in.dy.size(), NAN),
+              Values(in.dy.size(), NAN),
+              Values(in.x.size(), NAN),
+              Values(in.x2.size(), NAN),
+              in.dweight,
+              in.dbias};
   const Conv2dForward<float> call{g,
                                   in.x.data(),
                                   or_null(in.x2),
@@ -103,8 +108,8 @@ Outputs run(const D& device, const Conv2dGeometry& g, const Inputs& in, const Va
                                       nullptr, nullptr, nullptr, 1.0f, out.plain_y.data()});
   launch(device, Conv2dBackwardData<float>{g, in.dy.data(), in.weight.data(), or_null(backward),
                                            out.dx.data(), or_null(out.dx2)});
-  launch(device,
-         Conv2dBackwardWeight<float>{g, in.x.data(), or_null(in.x2), in.dy.data(), out.dweight.data()});
+  launch(device, Conv2dBackwardWeight<float>{g, in.x.data(), or_null(in.x2), in.dy.data(), out.dweight.data(),
+                                             out.dbias.data()});
   return out;
 }
 
@@ -114,6 +119,7 @@ void require_close(const Outputs& found, const Outputs& expected, double limit) 
   CHECK(relative_error(found.dx, expected.dx) <= limit);
   CHECK(relative_error(found.dx2, expected.dx2) <= limit);
   CHECK(relative_error(found.dweight, expected.dweight) <= limit);
+  CHECK(relative_error(found.dbias, expected.dbias) <= limit);
 }
 
 struct Mode {
@@ -252,6 +258,7 @@ TEST_CASE("cpu conv2d: no pixels", "[conv2d][cpu]") {
   const Conv2dGeometry g = geometry({0, 4, 4, 3, 0, 5, 3});
   const Inputs in(g);
   CHECK(run(Cpu{}, g, in).dweight == in.dweight);
+  CHECK(run(Cpu{}, g, in).dbias == in.dbias);
 }
 
 TEST_CASE("cpu conv2d: the number of threads changes no bit", "[conv2d][cpu]") {
@@ -309,21 +316,23 @@ TEST_CASE("cpu linear", "[linear][cpu]") {
         const Values x = random_values(m * in, 1), weight = random_values(in * out, 2),
                      bias = random_values(out, 3);
         const Values residual = random_values(m * out, 4), dy = random_values(m * out, 5);
-        const Values start = random_values(in * out, 6);
-        Values y(residual.size()), dx(x.size()), dweight = start;
-        Values y_expected = y, dx_expected = dx, dweight_expected = start;
-        const auto run_all = [&](const auto& device, Values& to_y, Values& to_dx, Values& to_dweight) {
+        Values y(residual.size()), dx(x.size()), dweight = random_values(in * out, 6), dbias = bias;
+        Values y_expected = y, dx_expected = dx, dweight_expected = dweight, dbias_expected = dbias;
+        const auto run_all = [&](const auto& device, Values& to_y, Values& to_dx, Values& to_dweight,
+                                 Values& to_dbias) {
           launch(device, LinearForward<float>{x.data(), weight.data(), nullptr, bias.data(), residual.data(),
                                               0.5f, to_y.data(), m, in, out});
           launch(device,
                  LinearBackwardData<float>{dy.data(), weight.data(), nullptr, to_dx.data(), m, in, out});
-          launch(device, LinearBackwardWeight<float>{x.data(), dy.data(), to_dweight.data(), m, in, out});
+          launch(device, LinearBackwardWeight<float>{x.data(), dy.data(), to_dweight.data(), m, in, out,
+                                                     to_dbias.data()});
         };
-        run_all(Cpu{}, y, dx, dweight);
-        run_all(Reference{}, y_expected, dx_expected, dweight_expected);
+        run_all(Cpu{}, y, dx, dweight, dbias);
+        run_all(Reference{}, y_expected, dx_expected, dweight_expected, dbias_expected);
         CHECK(relative_error(y, y_expected) <= direct_limit);
         CHECK(relative_error(dx, dx_expected) <= direct_limit);
         CHECK(relative_error(dweight, dweight_expected) <= direct_limit);
+        CHECK(relative_error(dbias, dbias_expected) <= direct_limit);
       }
   }
 }

@@ -102,7 +102,7 @@ inline void launch(const Cpu& device, const Conv2dBackwardWeight<bf16>& p) {
   const std::int64_t pixels = detail::cpu::input_pixels(g);
   detail::cpu::Widened w(device);
   launch(device, Conv2dBackwardWeight<float>{g, w.in(p.x, pixels * g.c), w.in(p.x2, pixels * g.c2),
-                                             w.in(p.dy, g.pixels() * g.cout), p.dweight});
+                                             w.in(p.dy, g.pixels() * g.cout), p.dweight, p.dbias});
 }
 
 // Nothing is prepared: the weight is packed anew from its widened copy.
@@ -125,7 +125,7 @@ inline void launch(const Cpu& device, const LinearBackwardData<bf16>& p) {
 inline void launch(const Cpu& device, const LinearBackwardWeight<bf16>& p) {
   detail::cpu::Widened w(device);
   launch(device, LinearBackwardWeight<float>{w.in(p.x, p.m * p.in), w.in(p.dy, p.m * p.out), p.dweight, p.m,
-                                             p.in, p.out});
+                                             p.in, p.out, p.dbias});
 }
 
 inline void launch(const Cpu& device, const GroupNormForward<bf16>& p) {
@@ -146,7 +146,8 @@ inline void launch(const Cpu& device, const GroupNormBackward<bf16>& p) {
                      g, w.in(p.dy, pixels * g.channels()), w.in(p.x, pixels * g.c), w.in(p.x2, pixels * g.c2),
                      p.gamma, p.beta, w.in(p.scale_shift, scales), p.mean, p.rstd, p.activation,
                      w.in(p.add, pixels * g.c), w.in(p.add2, pixels * g.c2), w.out(p.dx, pixels * g.c),
-                     w.out(p.dx2, pixels * g.c2), p.dgamma, p.dbeta, w.out(p.dscale_shift, scales)});
+                     w.out(p.dx2, pixels * g.c2), p.dgamma, p.dbeta, w.out(p.dscale_shift, scales),
+                     w.out(p.dx_sums, scales / 2)});
 }
 
 inline void launch(const Cpu& device, const AttentionForward<bf16>& p) {
@@ -243,12 +244,6 @@ inline void launch(const Cpu& device, const ClassEmbeddingBackward<bf16>& p) {
   detail::cpu::Widened w(device);
   launch(device,
          ClassEmbeddingBackward<float>{w.in(p.dy, std::int64_t{p.n} * p.dim), p.label, p.dtable, p.n, p.dim});
-}
-
-inline void launch(const Cpu& device, const BiasBackward<bf16>& p) {
-  detail::cpu::Widened w(device);
-  launch(device, BiasBackward<float>{w.in(p.dy, std::int64_t{p.n} * p.hw * p.c),
-                                     w.out(p.per_sample, std::int64_t{p.n} * p.c), p.dbias, p.n, p.hw, p.c});
 }
 
 inline void launch(const Cpu& device, const Noising<bf16>& p) {

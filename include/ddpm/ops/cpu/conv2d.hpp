@@ -21,6 +21,7 @@
 #include <ddpm/ops/conv2d.hpp>
 #include <ddpm/ops/cpu/implicit_gemm.hpp>
 #include <ddpm/ops/cpu/packed_weights.hpp>
+#include <ddpm/ops/cpu/reduce.hpp>
 #include <ddpm/ops/cpu/weight_gradient.hpp>
 #include <ddpm/ops/cpu/winograd.hpp>
 #include <ddpm/ops/cpu/winograd_weight_gradient.hpp>
@@ -176,6 +177,7 @@ void launch(const Cpu& device, const Conv2dBackwardData<T>& p) {
 template <std::same_as<float> T>
 void launch(const Cpu& device, const Conv2dBackwardWeight<T>& p) {
   detail::cpu::run(detail::cpu::choose_gradient_algorithm(device, p.shape), p);
+  if (p.dbias) detail::cpu::add_bias_gradient(p.dy, p.shape.pixels(), p.shape.cout, p.dbias);
 }
 
 }  // namespace ddpm

@@ -235,6 +235,10 @@ void group_norm_backward_block(const GroupNormBackward<float>& p, const GroupNor
     run_leaf<GroupNormCombineLeaf>(GroupNormCombineLeaf{
         x[k] + s.at, s.stride, dv, dv_stride, add[k] ? add[k] + s.at : nullptr, dx[k] + s.at, hw, s.columns,
         a.mean + s.first, a.factor + s.first, a.slope + s.first, a.shift + s.first});
+    if (p.dx_sums)
+      run_leaf<ColumnSumsLeaf>(ColumnSumsLeaf{dx[k] + s.at, hw, s.stride,
+                                              p.dx_sums + task.n * p.shape.channels() + task.first + s.first,
+                                              s.columns});
   }
 }
 

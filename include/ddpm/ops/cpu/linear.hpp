@@ -23,7 +23,8 @@ void launch(const Cpu& device, const LinearBackwardData<T>& p) {
 
 template <std::same_as<float> T>
 void launch(const Cpu& device, const LinearBackwardWeight<T>& p) {
-  launch(device, Conv2dBackwardWeight<T>{linear_geometry(p.m, p.in, p.out), p.x, nullptr, p.dy, p.dweight});
+  launch(device,
+         Conv2dBackwardWeight<T>{linear_geometry(p.m, p.in, p.out), p.x, nullptr, p.dy, p.dweight, p.dbias});
 }
 
 }  // namespace ddpm

@@ -92,24 +92,21 @@ inline void add_column_sums(const float* parts, int n, std::int64_t stride, int 
   });
 }
 
-}  // namespace detail::cpu
-
-inline void launch(const Cpu&, const BiasBackward<float>& p) {
-  using namespace detail::cpu;
-  constexpr int columns = 256;
-  struct SampleSums {};
-  float* sums =
-      p.per_sample
-          ? p.per_sample
-          : thread_scratch<SampleSums>(static_cast<std::size_t>(p.n) * static_cast<std::size_t>(p.c));
-  const std::int64_t blocks = (p.c + columns - 1) / columns;
-  parallel_for(p.n * blocks, [&](std::int64_t i) {
-    const std::int64_t n = i / blocks, first = i % blocks * columns;
-    run_leaf<ColumnSumsLeaf>(ColumnSumsLeaf{p.dy + n * p.hw * p.c + first, p.hw, p.c, sums + n * p.c + first,
-                                            static_cast<int>(std::min<std::int64_t>(columns, p.c - first))});
+// dbias[c] += the sum over rows of dy[row, c].
+inline void add_bias_gradient(const float* dy, std::int64_t rows, int c, float* dbias) {
+  constexpr std::int64_t rows_at_once = 256;
+  struct PartSums {};
+  const std::int64_t parts = (rows + rows_at_once - 1) / rows_at_once;
+  float* sums = thread_scratch<PartSums>(static_cast<std::size_t>(parts) * static_cast<std::size_t>(c));
+  parallel_for(parts, [&](std::int64_t part) {
+    const std::int64_t first = part * rows_at_once;
+    run_leaf<ColumnSumsLeaf>(
+        ColumnSumsLeaf{dy + first * c, std::min(rows_at_once, rows - first), c, sums + part * c, c});
   });
-  if (p.dbias) add_column_sums(sums, p.n, p.c, p.c, p.dbias);
+  add_column_sums(sums, static_cast<int>(parts), c, c, dbias);
 }
+
+}  // namespace detail::cpu
 
 inline void launch(const Cpu&, const SquaredNorm<float>& p) {
   using namespace detail::cpu;

@@ -36,6 +36,16 @@ T& joined(T* x, T* x2, const Conv2dGeometry& g, std::int64_t pixel, int channel)
   return channel < g.c ? x[pixel * g.c + channel] : x2[pixel * g.c2 + channel - g.c];
 }
 
+// to[c] += the sum over rows of x[row, c].
+template <class T>
+void add_column_sums(const T* x, std::int64_t rows, int columns, Accumulator<T>* to) {
+  for (int c = 0; c < columns; ++c) {
+    double sum = 0;
+    for (std::int64_t row = 0; row < rows; ++row) sum += static_cast<double>(x[row * columns + c]);
+    to[c] = static_cast<Accumulator<T>>(to[c] + sum);
+  }
+}
+
 }  // namespace detail::reference
 
 template <class T>
@@ -91,6 +101,7 @@ void launch(const Reference&, const Conv2dBackwardWeight<T>& p) {
   });
   for (std::size_t i = 0; i < sum.size(); ++i)
     p.dweight[i] = static_cast<Accumulator<T>>(p.dweight[i] + sum[i]);
+  if (p.dbias) detail::reference::add_column_sums(p.dy, g.pixels(), g.cout, p.dbias);
 }
 
 // Reference reads weights as they are.

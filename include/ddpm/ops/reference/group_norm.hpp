@@ -95,15 +95,19 @@ void launch(const Reference&, const GroupNormBackward<T>& p) {
         }
       }
       const double count = double(s.hw) * per_group;
-      for (int pixel = 0; pixel < s.hw; ++pixel)
-        for (int i = 0; i < per_group; ++i) {
-          const int c = group * per_group + i;
+      for (int i = 0; i < per_group; ++i) {
+        const int c = group * per_group + i;
+        double dx_sum = 0;
+        for (int pixel = 0; pixel < s.hw; ++pixel) {
           const double weighted = g[static_cast<std::size_t>(pixel * per_group + i)];
           double dx = rstd * (weighted - sum / count - normalised(pixel, c) * sum_normalised / count);
           if (c < s.c ? p.add != nullptr : p.add2 != nullptr)
             dx += static_cast<double>(detail::reference::joined(p.add, p.add2, s, n, pixel, c));
           detail::reference::joined(p.dx, p.dx2, s, n, pixel, c) = static_cast<T>(dx);
+          dx_sum += dx;
         }
+        if (p.dx_sums) p.dx_sums[std::int64_t{n} * channels + c] = static_cast<T>(dx_sum);
+      }
     }
   for (int c = 0; c < channels; ++c) {
     p.dgamma[c] = static_cast<Accumulator<T>>(p.dgamma[c] + dgamma[static_cast<std::size_t>(c)]);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <ddpm/ops/linear.hpp>
+#include <ddpm/ops/reference/conv2d.hpp>
 
 namespace ddpm {
 
@@ -41,6 +42,7 @@ void launch(const Reference&, const LinearBackwardWeight<T>& p) {
       Accumulator<T>& to = p.dweight[std::int64_t{o} * p.in + i];
       to = static_cast<Accumulator<T>>(to + sum);
     }
+  if (p.dbias) detail::reference::add_column_sums(p.dy, p.m, p.out, p.dbias);
 }
 
 }  // namespace ddpm

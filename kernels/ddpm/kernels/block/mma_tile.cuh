@@ -154,11 +154,51 @@ __device__ __forceinline__ void multiply_mma_slices(typename StagingA::Slice& a,
   }
 }
 
-// sums += the product of a and b over a depth, perhaps none, that is the same for all threads of the block. After
-// it, other warps may still read the stages, but nothing is on its way to them.
-template <class P, class StagingA, class StagingB, class A, class B>
-__device__ __forceinline__ void multiply_mma_tiles(MmaStages<P, StagingA, StagingB>& stages, A a, B b,
-                                                   std::int64_t depth, MmaSums<P>& sums) {
+// Sums of the rows of a over its depth: the product with ones. The two warps that have the same rows share them,
+// each has every other 16.
+template <class P>
+class MmaRowSums {
+ public:
+  template <class StagingA>
+  __device__ __forceinline__ void add(typename StagingA::Slice& a) {
+    const std::uint32_t ones = arch::to_bf16_pair(1, 1);
+#pragma unroll
+    for (int depth = 0; depth < P::depth; depth += 16)
+#pragma unroll
+      for (int i = 0; i < pieces; ++i) {
+        std::uint32_t rows[4];
+        load_fragment<MmaOperand::a, StagingA::neighbours>(rows, a, first_row(i), depth);
+        arch::mma_m16n8k16_bf16(sums_[i], rows, {ones, ones});
+      }
+  }
+
+  // Calls use(row, sum) for those of the thread.
+  template <class Use>
+  __device__ __forceinline__ void for_each(Use use) const {
+    const int lane = static_cast<int>(threadIdx.x) % warp_size;
+    if (lane % 4 != 0) return;  // all columns of the product are the same
+#pragma unroll
+    for (int i = 0; i < pieces; ++i) {
+      use(first_row(i) + lane / 4, sums_[i][0]);
+      use(first_row(i) + lane / 4 + 8, sums_[i][2]);
+    }
+  }
+
+ private:
+  static constexpr int pieces = P::warp_rows / 32;
+
+  __device__ __forceinline__ static int first_row(int i) {
+    return first_row_of_warp<P>() + 32 * i + static_cast<int>(threadIdx.x) / warp_size % 2 * 16;
+  }
+
+  float sums_[pieces][4] = {};
+};
+
+// Calls use(a, b) for each slice of a and b over a depth, perhaps none, that is the same for all threads of the
+// block. After it, other warps may still read the stages, but nothing is on its way to them.
+template <class P, class StagingA, class StagingB, class A, class B, class Use>
+__device__ __forceinline__ void for_each_mma_slice(MmaStages<P, StagingA, StagingB>& stages, A a, B b,
+                                                   std::int64_t depth, Use use) {
   const auto slices = static_cast<unsigned>((max(depth, std::int64_t{0}) + P::depth - 1) / P::depth);
   const auto fetch = [&](unsigned slice) {
     if (slice < slices) {
@@ -174,8 +214,7 @@ __device__ __forceinline__ void multiply_mma_tiles(MmaStages<P, StagingA, Stagin
     arch::cp_async_wait<P::stages - 2>();
     __syncthreads();  // all have copied this slice, and read the one whose place the next takes
     fetch(slice + P::stages - 1);
-    multiply_mma_slices<P, StagingA, StagingB>(stages.a[slice % P::stages], stages.b[slice % P::stages],
-                                               sums);
+    use(stages.a[slice % P::stages], stages.b[slice % P::stages]);
   }
 }
 

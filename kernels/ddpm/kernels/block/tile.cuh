@@ -143,11 +143,10 @@ __device__ __forceinline__ void multiply_slices(const float (&a)[P::depth][P::ro
   }
 }
 
-// sums += the product of a and b over a depth that is the same for all threads of the block. StagingA and
-// StagingB say how the sources' elements are brought.
-template <class P, class StagingA, class StagingB, class A, class B>
-__device__ __forceinline__ void multiply_tiles(TileShared<P>& shared, A a, B b, std::int64_t depth,
-                                               TileSums<P>& sums) {
+// Calls use(a, b) for each slice of a and b over a depth that is the same for all threads of the block. StagingA
+// and StagingB say how the sources' elements are brought.
+template <class P, class StagingA, class StagingB, class A, class B, class Use>
+__device__ __forceinline__ void for_each_slice(TileShared<P>& shared, A a, B b, std::int64_t depth, Use use) {
   const int slices = static_cast<int>((depth + P::depth - 1) / P::depth);
   if (slices <= 0) return;
   StagingA next_a;
@@ -165,7 +164,7 @@ __device__ __forceinline__ void multiply_tiles(TileShared<P>& shared, A a, B b, 
       next_a.fetch(a);
       next_b.fetch(b);
     }
-    multiply_slices<P>(shared.a[current], shared.b[current], sums);
+    use(shared.a[current], shared.b[current]);
     if (has_next) {
       next_a.store(shared.a[1 - current]);
       next_b.store(shared.b[1 - current]);
