@@ -24,13 +24,14 @@ def read(path):
 
 
 def rows_of(kernels, torch):
-    """Ours, with the tuned PyTorch as the baseline of bf16 steps and the eager one of those in float."""
+    """Ours, with the op of PyTorch as the baseline, or for steps the tuned one of those in bf16 and the eager one of those in
+    float."""
     peer = {row["name"]: row["median_ms"] for row in torch["benchmarks"]} if torch else {}
     rows = []
     for row in kernels["benchmarks"] if kernels else []:
         kept = {"name": row["name"].removesuffix("/manual_time")} | {key: row[key] for _, key, _ in COLUMNS if key in row}
         op, dtype = kept["name"].split("/")[:2]
-        theirs = peer.get(f"{op}/{'tuned' if dtype == 'bf16' else 'eager'}")
+        theirs = peer.get(kept["name"], peer.get(f"{op}/{'tuned' if dtype == 'bf16' else 'eager'}"))
         if theirs and torch["context"]["batch"] == int(kernels["context"]["batch"]):
             kept |= {"baseline_ms": theirs, "x_baseline": theirs / kept["median_ms"]}
         rows.append(kept)

@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""The steps of gpu_benchmark in PyTorch: a forward pass, a step of training with AdamW and an average of the weights, and
-a step of ancestral sampling of the CIFAR-10 U-Net, or of that in a diffusers config.json.
+"""What gpu_benchmark measures, in PyTorch: a forward pass, a step of training with AdamW and an average of the weights, and
+a step of ancestral sampling of the CIFAR-10 U-Net, or of that in a diffusers config.json; and the ops that cuDNN has in its
+graph API only: attention, which PyTorch takes from cuDNN where it can, and group norm with SiLU.
 
     python3 torch_baseline.py --out torch.json
     python3 torch_baseline.py --config CONFIG --device cpu --batch 2 --runs 2 --out torch.json
 
   eager   float, as the modules are written
   tuned   bf16 by autocast, channels_last, torch.compile max-autotune with its CUDA graphs, fused AdamW
+  ops     bf16 and float on channels_last tensors, group norm by torch.compile; caches are flushed before each run
 
 The file is written anew after every row, so one that was cut short holds what was measured.
 """
@@ -20,10 +22,15 @@ import sys
 import time
 
 import torch
+import torch._functorch.config
 import torch.nn.functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "peers"))
 import unet  # noqa: E402
+
+ATTENTION = [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+torch._functorch.config.donated_buffer = False  # a backward pass is run many times
 
 
 class Network:
@@ -86,6 +93,53 @@ class Network:
             self.x.copy_(mean + (b * (1 - before) / (1 - a)).sqrt() * torch.randn_like(self.x))
 
 
+class Norm:
+    """SiLU of a group norm of the U-Net: [N, C, size, size] in channels_last."""
+
+    def __init__(self, args, dtype, size, channels):
+        self.x = torch.randn(args.batch, channels, size, size, device=args.device, dtype=dtype).to(
+            memory_format=torch.channels_last).requires_grad_()
+        self.dy = torch.randn_like(self.x)
+        self.weights = [torch.randn(channels, device=args.device, dtype=dtype, requires_grad=True) for _ in range(2)]
+        self.op = torch.compile(lambda x, gamma, beta: F.silu(F.group_norm(x, 32, gamma, beta, 1e-6)))
+
+    def inputs(self):
+        return [self.x, *self.weights]
+
+    def forward(self):
+        return self.op(*self.inputs())
+
+
+class Attention:
+    """Of one head of 256 channels, its operands rows of one tensor."""
+
+    def __init__(self, args, dtype, tokens):
+        self.qkv = torch.randn(args.batch, 1, tokens, 3 * 256, device=args.device, dtype=dtype, requires_grad=True)
+        self.dy = torch.randn(args.batch, 1, tokens, 256, device=args.device, dtype=dtype)
+
+    def inputs(self):
+        return [self.qkv]
+
+    def forward(self):
+        with sdpa_kernel(ATTENTION, set_priority=True):
+            return F.scaled_dot_product_attention(*self.qkv.chunk(3, -1))
+
+
+def measure_ops(args, report):
+    flush = torch.empty(256 << 20, dtype=torch.uint8, device=args.device)
+    cases = [(f"attention/{{}}/{{}}/{tokens}_tokens_256", Attention, (tokens,)) for tokens in (256, 16)]
+    cases += [(f"group_norm_silu/{{}}/{{}}/{size}x{size}_{channels}", Norm, (size, channels)) for size, channels in (
+        (32, 128), (32, 256), (32, 384), (16, 256), (16, 512), (8, 256), (4, 256))]
+    for dtype, word in (torch.bfloat16, "bf16"), (torch.float32, "float"):
+        for name, op, shape in cases:
+            problem = op(args, dtype, *shape)
+            y = problem.forward()
+            steps = {"forward": problem.forward, "backward": lambda: torch.autograd.grad(
+                y, problem.inputs(), problem.dy, retain_graph=True)}
+            for step in steps:
+                report(name.format(step, word), measure(steps[step], args, flush.zero_))
+
+
 def seconds(device, step):
     if device == "cpu":
         start = time.perf_counter()
@@ -99,11 +153,14 @@ def seconds(device, step):
     return begin.elapsed_time(end) / 1e3
 
 
-def measure(network, name, args):
-    step = getattr(network, name)
+def measure(step, args, prepare=lambda: None):
     for _ in range(args.warm_up):
         step()
-    return 1e3 * statistics.median(seconds(args.device, step) for _ in range(args.runs))
+    times = []
+    for _ in range(args.runs):
+        prepare()
+        times.append(seconds(args.device, step))
+    return 1e3 * statistics.median(times)
 
 
 def parse():
@@ -127,12 +184,17 @@ def main():
     result = {"context": {"torch": torch.__version__, "batch": args.batch, "device": args.device}, "benchmarks": []}
     if args.device == "cuda":
         result["context"]["card"] = torch.cuda.get_device_name()
+
+    def report(name, ms):
+        result["benchmarks"].append({"name": name, "median_ms": ms})
+        pathlib.Path(args.out).write_text(json.dumps(result, indent=1))
+        print(f"{name}  {ms:.4f} ms", flush=True)
+
     for kind in ["eager", "tuned"]:
         network = Network(config, args, kind == "tuned")
         for name in ["unet_forward", "training_step", "sampling_step"]:
-            result["benchmarks"].append({"name": f"{name}/{kind}", "median_ms": measure(network, name, args)})
-            pathlib.Path(args.out).write_text(json.dumps(result, indent=1))
-            print(f"{name}/{kind}  {result['benchmarks'][-1]['median_ms']:.3f} ms", flush=True)
+            report(f"{name}/{kind}", measure(getattr(network, name), args))
+    measure_ops(args, report)
 
 
 if __name__ == "__main__":
