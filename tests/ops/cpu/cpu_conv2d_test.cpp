@@ -215,6 +215,8 @@ TEST_CASE("cpu conv2d: groups of a weight gradient", "[conv2d][cpu]") {
 TEST_CASE("cpu conv2d: long sums", "[conv2d][cpu]") {
   check_all_isas({1, 4, 4, 512, 0, 24, 3});  // forward and weight of 4608 terms
   check_all_isas({1, 4, 4, 24, 0, 512, 3});  // backward data
+  check_all_isas({1, 7, 8, 512, 0, 24, 3});  // the most that automatic leaves to F(4x4)
+  check_all_isas({1, 7, 8, 24, 0, 600, 3});
   check_all_isas({40, 16, 16, 5, 0, 4, 3});  // weight: 10240 pixels
 }
 

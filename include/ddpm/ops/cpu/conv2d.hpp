@@ -3,9 +3,9 @@
 //
 // Cpu::convolution   3x3, stride 1, enough channels   everything else   largest error / largest output
 //   exact            direct                           direct            2e-6
-//   automatic        Winograd F(2x2)                  direct            1e-6 (shorter sums)
-//   fast             Winograd F(4x4)                  direct            4e-6
-// (measured with normal numbers and up to 512 channels).
+//   automatic        Winograd F(4x4) or F(2x2)        direct            4e-6
+//   fast             Winograd F(4x4)                  direct            8e-6 (with 1536 channels)
+// (measured with normal numbers and, else, up to 512 channels). Images of one tile are left to F(2x2).
 // An enlarged image is convolved directly by folded kernels, which also takes 4/9 of the multiplications;
 // only its weight gradient uses Winograd.
 //
@@ -56,26 +56,32 @@ enum class Algorithm { direct, winograd_f2, winograd_f4 };
 // Below so many channels the transforms cost more than they save.
 constexpr int winograd_channels = 16, winograd_gradient_channels = 24;
 
-// F(4x4) where the image has tiles that large to fill.
-inline Algorithm choose_winograd(const Cpu& device, int rows, int columns) {
-  const bool large = rows > WinogradF2::outputs && columns > WinogradF2::outputs;
-  return device.convolution == Cpu::Convolution::fast && large ? Algorithm::winograd_f4
-                                                               : Algorithm::winograd_f2;
+// F(4x4) loses more to rounding than automatic allows where a sum is of few channels, which average out little of
+// it, or of very many. A weight gradient is a sum over tiles instead, and loses less.
+constexpr int least_f4_channels = 64, most_f4_channels = 512;
+
+// F(4x4) needs an image larger than one tile to be quicker.
+inline Algorithm choose_winograd(int rows, int columns) {
+  return std::min(rows, columns) > WinogradF4::outputs ? Algorithm::winograd_f4 : Algorithm::winograd_f2;
 }
 
 // Which algorithm serves a pass of a shape, whatever the batch size.
 inline Algorithm choose_algorithm(const Cpu& device, const Correlation& c) {
+  const int channels = c.inputs();
   if (device.convolution == Cpu::Convolution::exact || !WinogradWeights<WinogradF2>::supports(c) ||
-      std::min(c.inputs(), c.outputs(0)) < winograd_channels)
+      std::min(channels, c.outputs(0)) < winograd_channels)
     return Algorithm::direct;
-  return choose_winograd(device, c.rows().outputs, c.columns().outputs);
+  if (device.convolution == Cpu::Convolution::automatic &&
+      (channels < least_f4_channels || channels > most_f4_channels))
+    return Algorithm::winograd_f2;
+  return choose_winograd(c.rows().outputs, c.columns().outputs);
 }
 
 inline Algorithm choose_gradient_algorithm(const Cpu& device, const Conv2dGeometry& g) {
   if (device.convolution == Cpu::Convolution::exact || !WinogradWeightGradient<WinogradF2>::supports(g) ||
       std::min(g.channels(), g.cout) < winograd_gradient_channels)
     return Algorithm::direct;
-  return choose_winograd(device, g.p, g.q);
+  return choose_winograd(g.p, g.q);
 }
 
 // Calls use(weights) with the layout in which the algorithm reads them.
