@@ -72,7 +72,6 @@ void add_options(CLI::App& app, Options& o) {
   app.add_option("--image-channels", o.images.channels, "3: colour, 1: gray");
   app.add_option("--channels", o.channels, "of each level of the U-Net, multiples of 32")->delimiter(',');
   app.add_option("--dropout", o.dropout, "probability");
-  app.add_flag("--skip-bad", o.skip_bad, "name files that cannot be read, and go on without them");
   app.add_flag("--labels", o.labels, "train a class-conditional model");
   app.add_flag("--flip", o.flip, "mirror a random half of the images");
   app.add_option("--batch", o.batch, "images at a time");
