@@ -2,9 +2,12 @@
 // Predicts the time of a training step of the CIFAR-10 U-Net in bf16, and of each of its convolutions by each tile.
 #include <cstdio>
 #include <map>
+#include <optional>
 #include <set>
 #include <tuple>
 #include <vector>
+
+#include <ddpm/kernels/block/wgmma_choice.hpp>
 
 #include "time_model.hpp"
 
@@ -12,6 +15,7 @@ using namespace ddpm;
 using namespace ddpm::model;
 using kernels::MmaChoice;
 using kernels::MmaTile;
+using kernels::WgmmaTile;
 using simt::ConvolutionPass;
 using simt::PlannedKernel;
 using simt::PlannedOp;
@@ -20,6 +24,7 @@ namespace {
 
 constexpr int batches[] = {16, 64, 128};
 constexpr const char* tile_names[] = {"128x128", "64x128", "64x64"};
+constexpr const char* wgmma_tile_names[] = {"128x128", "256x128", "128x256"};
 
 bool begins_with(const std::string& text, const char* part) { return text.rfind(part, 0) == 0; }
 bool contains(const std::string& text, const char* part) { return text.find(part) != std::string::npos; }
@@ -34,6 +39,19 @@ Tile tile_of(MmaTile name, std::size_t shared_bytes) {
           4,
           registers_of[static_cast<int>(name)],
           static_cast<int>(shared_bytes)};
+}
+
+Tile tile_of(WgmmaTile name, std::size_t shared_bytes) {
+  const kernels::MmaTileSize size = kernels::size_of(name);
+  return {size.rows, size.columns, size.depth, 12, 168, static_cast<int>(shared_bytes), true};
+}
+
+// Whether the kernel's name has a tile of this kind.
+template <class TileName>
+std::optional<TileName> tile_in(const std::string& kernel, const std::string& kind) {
+  const std::string::size_type at = kernel.find("(" + kind + ")");
+  if (at == std::string::npos) return {};
+  return static_cast<TileName>(kernel[at + kind.size() + 2] - '0');
 }
 
 ConvolutionPass pass_of(const PlannedOp& op) {
@@ -76,10 +94,10 @@ double attention_seconds(const Gpu& gpu, const PlannedOp& op, const PlannedKerne
 }
 
 double kernel_seconds(const Gpu& gpu, const PlannedOp& op, const PlannedKernel& kernel) {
-  if (contains(kernel.name, "MmaTilePolicy")) {
-    const auto tile = static_cast<MmaTile>(kernel.name[kernel.name.find("(MmaTile)") + 9] - '0');
-    return seconds_of(gpu, tile_of(tile, kernel.shared_bytes), product_of(op, kernel));
-  }
+  if (const auto tile = tile_in<MmaTile>(kernel.name, "MmaTile"))
+    return seconds_of(gpu, tile_of(*tile, kernel.shared_bytes), product_of(op, kernel));
+  if (const auto tile = tile_in<WgmmaTile>(kernel.name, "WgmmaTile"))
+    return seconds_of(gpu, tile_of(*tile, kernel.shared_bytes), product_of(op, kernel));
   if (contains(kernel.name, "attention_mma")) return attention_seconds(gpu, op, kernel);
   if (contains(kernel.name, "implicit_gemm"))
     return static_cast<double>(op.cost.flops) /
@@ -209,6 +227,37 @@ void print_choices(const Gpu& gpu, int batch) {
   std::printf("\nThe choice is at most %.0f %% slower than the best of these.\n", 100 * (worst - 1));
 }
 
+double step_seconds(const Gpu& gpu, int batch) {
+  double seconds = 0;
+  for (const PlannedOp& op : simt::plan_training_step(gpu.properties, UNetConfig::cifar10(), batch))
+    seconds += predict(gpu, op).seconds;
+  return seconds;
+}
+
+// The kernel of a convolution of 3 x 3 and its time, by either instruction.
+void print_wgmma(const Gpu& gpu, int batch) {
+  Gpu without = gpu;
+  without.properties.capability = 80;
+  const auto plan = [&](const Gpu& of) {
+    return simt::plan_training_step(of.properties, UNetConfig::cifar10(), batch);
+  };
+  const std::vector<PlannedOp> by_wgmma = plan(gpu), by_mma = plan(without);
+  std::printf("\n## By wgmma and by mma.sync, %s, batch %d\n\n", gpu.name, batch);
+  std::printf("| | x | by wgmma | ms | by mma.sync, ms |\n| --- | --- | --- | --: | --: |\n");
+  std::set<std::string> seen;
+  for (std::size_t i = 0; i < by_wgmma.size(); ++i) {
+    const PlannedOp& op = by_wgmma[i];
+    if (!op.convolution || op.convolution->kernel != 3 || !seen.insert(op.name + op.shape).second) continue;
+    const std::string& kernel = op.kernels.front().name;
+    const auto tile = tile_in<WgmmaTile>(kernel, "WgmmaTile");
+    std::string choice = tile ? wgmma_tile_names[static_cast<int>(*tile)] : "no";
+    if (tile && op.kernels.front().grid.y > 1) choice += message(" in ", op.kernels.front().grid.y);
+    std::printf("| %s | %s | %s | %.3f | %.3f |\n", op.name.substr(6, op.name.find('<') - 6).c_str(),
+                op.shape.c_str(), choice.c_str(), 1e3 * predict(gpu, op).seconds,
+                1e3 * predict(without, by_mma[i]).seconds);
+  }
+}
+
 // Products on tensor cores if there were one more tile, used where it is faster.
 void print_other_tile(const Gpu& gpu, int batch, const Tile& other) {
   double now = 0, then = 0;
@@ -232,8 +281,17 @@ int main() {
   std::printf(
       "# Predictions, not run on a GPU\n\nMade by `cmake --build build --target model_predictions`.\n");
   for (const Gpu& gpu : gpus) print_step(gpu, 128);
+  for (Gpu gpu : gpus)
+    if (gpu.wgmma > 0) {
+      gpu.l2 = 40;
+      std::printf("\nWere L2 to give %.0f bytes per clock and multiprocessor, %.2f ms.\n", gpu.l2,
+                  1e3 * step_seconds(gpu, 128));
+      print_wgmma(gpu, 128);
+    }
   std::printf("\n## A larger tile\n");
-  for (const Gpu& gpu : gpus) print_other_tile(gpu, 128, {256, 128, 32, 8, 242, 136 << 10});
   for (const Gpu& gpu : gpus)
-    for (const int batch : batches) print_choices(gpu, batch);
+    if (gpu.wgmma == 0) print_other_tile(gpu, 128, {256, 128, 32, 8, 242, 136 << 10});
+  for (const Gpu& gpu : gpus)
+    if (gpu.wgmma == 0)
+      for (const int batch : batches) print_choices(gpu, batch);
 }

@@ -13,7 +13,7 @@
 
 namespace ddpm::model {
 
-// Of data sheets, but for `tensor` and `l2`. All are taken to have the instructions of compute capability 8.0.
+// Of data sheets, but for `tensor` and `l2`. Without wgmma they are taken to have the instructions of 8.0.
 struct Gpu {
   const char* name;
   GpuProperties properties;
@@ -23,6 +23,7 @@ struct Gpu {
   double dram;       // bytes per second
   double l2_bytes;   // its size
   int shared_bytes;  // of a multiprocessor
+  double wgmma = 0;  // as `tensor`, by wgmma
 };
 
 inline constexpr Gpu gpus[] = {
@@ -31,15 +32,18 @@ inline constexpr Gpu gpus[] = {
     // 989 TFLOP/s are those of wgmma, 4096 per clock; mma.sync gets 63 % (arXiv 2402.13499). L2: 5.5 to 6 TB/s were
     // measured on the 114 multiprocessors of the PCIe card.
     {"H100 SXM", {132}, 1.755e9, 0.63 * 4096, 28, 3.35e12, 50e6, 228 << 10},
+    {"H100 SXM with wgmma", {132, 90}, 1.755e9, 0.63 * 4096, 28, 3.35e12, 50e6, 228 << 10, 4096},
     // 165 TFLOP/s with sums in float; L2: about 5 TB/s.
     {"RTX 4090", {128}, 2.52e9, 512, 16, 1.008e12, 72e6, 100 << 10},
 };
 
 // What is assumed.
 inline constexpr double tensor_efficiency = 0.9;  // ldmatrix, addresses and the loop take issue slots
-inline constexpr double dram_efficiency = 0.9;    // that a copy reaches
-inline constexpr double ffma_efficiency = 0.6;    // of 128 per clock, for tiles that read shared memory
-inline constexpr double shared_per_clock = 128;   // bytes of a multiprocessor
+// 759 TFLOP/s of an H100, 77 % of its 989: CUTLASS, cuBLAS and published kernels reach 74 to 81 % in large products.
+inline constexpr double wgmma_efficiency = 0.8;
+inline constexpr double dram_efficiency = 0.9;   // that a copy reaches
+inline constexpr double ffma_efficiency = 0.6;   // of 128 per clock, for tiles that read shared memory
+inline constexpr double shared_per_clock = 128;  // bytes of a multiprocessor
 inline constexpr double slice_clocks = 500;  // least time of a slice: barrier, ldmatrix, a chain of products
 inline constexpr double fill_clocks = 2000;  // to the first slice's arrival, and from the last to the end
 inline constexpr double start_seconds = 1.5e-6;  // between two kernels of a graph: drain, start
@@ -51,6 +55,7 @@ struct Tile {
   int warps;
   int registers;  // of a thread, by ptxas
   int shared_bytes;
+  bool is_wgmma = false;
 };
 
 inline double ceil_div(double a, double b) { return std::ceil(a / b); }
@@ -73,11 +78,13 @@ inline double seconds_of(const Gpu& gpu, const Tile& t, const Product& p) {
   const double waves = ceil_div(p.blocks, gpu.properties.multiprocessors);
   const double resident = std::min<double>(resident_blocks(gpu, t), waves);
   const double operands = (t.rows + t.columns) * t.depth * element;
-  const int warps_across = 2, warps_down = t.warps / warps_across;
-  const double read = (t.rows * warps_across + t.columns * warps_down) * t.depth * element;
+  // mma.sync: by the warps of a grid two wide; wgmma: by each product of 64 rows.
+  const int reads_of_rows = t.is_wgmma ? 1 : 2, reads_of_columns = t.is_wgmma ? t.rows / 64 : t.warps / 2;
+  const double read = (t.rows * reads_of_rows + t.columns * reads_of_columns) * t.depth * element;
+  const double rate = t.is_wgmma ? gpu.wgmma * wgmma_efficiency : gpu.tensor * tensor_efficiency;
   const double slice =
-      std::max({2.0 * t.rows * t.columns * t.depth / (gpu.tensor * tensor_efficiency),
-                (operands + read) / shared_per_clock, operands / gpu.l2, slice_clocks / resident});
+      std::max({2.0 * t.rows * t.columns * t.depth / rate, (operands + read) / shared_per_clock,
+                operands / gpu.l2, slice_clocks / resident});
   const double results = 1.0 * t.rows * t.columns;  // pass shared memory in float, leave as bf16
   const double out = results * 2 * sizeof(float) / shared_per_clock + results * element / gpu.l2;
   const double block = ceil_div(p.depth, t.depth) * slice + out;

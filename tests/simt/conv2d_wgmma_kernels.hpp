@@ -12,7 +12,10 @@ using ddpm::kernels::WgmmaTile;
 // With the tile given. Params: Conv2dForward and Conv2dBackwardData of bf16.
 template <class Params>
 void run_with(WgmmaTile tile, const Params& params);
+// And the pixels cut into as many parts.
+void run_with(WgmmaTile tile, int parts, const Conv2dBackwardWeight<bf16>& params);
 
+// Params: the three passes.
 template <class Params>
 bool supports_wgmma(const Params& params);
 

@@ -6,8 +6,10 @@
 using namespace ddpm;
 using namespace ddpm::simt;
 using ddpm::kernels::choose_wgmma_tile;
+using ddpm::kernels::choose_wgmma_weight;
 using ddpm::kernels::is_box;
 using ddpm::kernels::size_of;
+using ddpm::kernels::WgmmaChoice;
 using ddpm::simt::kernels::WgmmaTile;
 
 namespace {
@@ -29,6 +31,13 @@ void check_backward(Problem<bf16>& p, WgmmaTile tile) {
   if (p.g.c2) CHECK(error_of(p.dx2) < tolerance);
 }
 
+void check_weight(Problem<bf16>& p, WgmmaTile tile, int parts) {
+  INFO(simt::name(p.g) << ", tile " << static_cast<int>(tile) << ", parts " << parts);
+  p.dweight.restore();
+  simt::kernels::run_with(tile, parts, p.backward_weight(on_device));
+  CHECK(error_of(p.dweight) < gradient_tolerance);
+}
+
 constexpr Conv2dOptions late{.pad_begin = 0, .pad_end = 2}, early{.pad_begin = 1, .pad_end = 0};
 
 // Boxes of one row, of part of it, of rows and of images, which end within a tile; more slices than stages; tiles
@@ -45,11 +54,23 @@ const std::vector<Conv2dGeometry> geometries = {
     geometry({1, 8, 16, 64, 0}, 64, 3, no_padding),   // and of x alone
 };
 
+// Slices that are part of a row, rows, images and more than there are; channels that end within a tile and within 64
+// of y, tensors and taps that do.
+const std::vector<Conv2dGeometry> weight_geometries = {
+    geometry({1, 1, 64, 64, 0}, 8, 1, no_padding),
+    geometry({130, 1, 1, 128, 64}, 136, 1, no_padding),
+    geometry({5, 4, 4, 64, 64}, 64, 2, {.pad_begin = 0, .pad_end = 1}),
+    geometry({1, 2, 32, 64, 0}, 264, 1, no_padding),
+    geometry({1, 10, 18, 64, 0}, 64, 3, no_padding),
+    geometry({1, 1, 384, 64, 0}, 72, 1, no_padding),
+};
+
 // Whose slices outnumber the stages.
 Problem<bf16> deep_forward() {
   return {.g = geometry({3, 8, 8, 64, 256}, 64, 1, no_padding), .present = Which::all | Which::moments};
 }
 Problem<bf16> deep_backward() { return {.g = geometry({3, 8, 8, 64, 64}, 320, 1, no_padding)}; }
+Problem<bf16> deep_weight() { return {.g = geometry({1, 1, 640, 64, 0}, 64, 1, no_padding)}; }
 
 }  // namespace
 
@@ -65,6 +86,21 @@ TEST_CASE("wgmma computes convolutions of every shape by every tile") {
   }
 }
 
+TEST_CASE("wgmma computes gradients of weights of every shape by every tile") {
+  for (const Conv2dGeometry& g : weight_geometries) {
+    Problem<bf16> p{.g = g};
+    launch(Reference{}, p.backward_weight(on_host));
+    for (const WgmmaTile tile : tiles)
+      for (const int parts : {1, 2}) check_weight(p, tile, parts);
+  }
+}
+
+TEST_CASE("wgmma computes a part of the pixels that holds none") {
+  Problem<bf16> p{.g = geometry({1, 1, 320, 64, 0}, 64, 1, no_padding)};  // 2, 2, 1 and no slices
+  launch(Reference{}, p.backward_weight(on_host));
+  check_weight(p, WgmmaTile::square, 4);
+}
+
 TEST_CASE("wgmma writes results of any alignment, any number of channels and with any operands") {
   for (const unsigned present : {0u, 16u, 32u, 64u, 255u}) {
     Problem<bf16> p{.g = geometry({1, 4, 32, 64, 0}, 12, 1, no_padding), .present = present};
@@ -77,19 +113,22 @@ TEST_CASE("wgmma writes results of any alignment, any number of channels and wit
 }
 
 TEST_CASE("wgmma gives the same bits under every schedule") {
-  Problem<bf16> forward = deep_forward(), backward = deep_backward();
+  Problem<bf16> forward = deep_forward(), backward = deep_backward(), weight = deep_weight();
   launch(Reference{}, forward.forward(on_host));
   launch(Reference{}, backward.backward_data(on_host));
+  launch(Reference{}, weight.backward_weight(on_host));
   for (const WgmmaTile tile : tiles) {
     run_everywhere_alike(
         [&] {
           simt::kernels::run_with(tile, forward.forward(on_device));
           simt::kernels::run_with(tile, backward.backward_data(on_device));
+          simt::kernels::run_with(tile, 2, weight.backward_weight(on_device));
         },
-        forward.y, forward.moments, backward.dx, backward.dx2);
+        forward.y, forward.moments, backward.dx, backward.dx2, weight.dweight);
     CHECK(error_of(forward.y) < tolerance);
     CHECK(error_of(backward.dx) < tolerance);
     CHECK(error_of(backward.dx2) < tolerance);
+    CHECK(error_of(weight.dweight) < gradient_tolerance);
   }
 }
 
@@ -119,34 +158,70 @@ TEST_CASE("wgmma multiplies what it must, copies it once and meets no bank confl
   }
 }
 
+TEST_CASE("wgmma multiplies and copies for gradients of weights what it must", "[executor]") {
+  for (const WgmmaTile tile : tiles) {
+    const auto [rows, columns, depth] = size_of(tile);
+    INFO("tile " << rows << " x " << columns);
+    Problem<bf16> p{.g = geometry({1, 2, 128, columns / 2, columns / 2}, rows, 1, no_padding)};
+    const std::int64_t slices = 256 / depth;
+    for (const int parts : {1, 2}) {
+      Executor::instance().sum = {};
+      simt::kernels::run_with(tile, parts, p.backward_weight(on_device));
+      const Counters& sum = Executor::instance().sum;
+      CHECK(sum.matrix_instructions == slices * (rows / 64) * (depth / 16));
+      CHECK(sum.bulk_copies == slices * (rows + columns) / 64);
+      CHECK(sum.global_stores.sectors * sector_bytes == sum.global_stores.bytes);
+      CHECK(sum.shared_loads.bank_conflicts == 0);
+      CHECK(sum.shared_stores.bank_conflicts == 0);
+      if (parts > 1) continue;
+      const std::int64_t gradient = std::int64_t{sizeof(float)} * rows * columns;
+      CHECK(sum.global_stores.bytes == gradient);
+      CHECK(sum.global_loads.bytes == gradient + 2 * slices * depth * (rows + columns));
+    }
+  }
+}
+
 TEST_CASE("wgmma takes what its tiles are cut from without rest") {
+  // Of the three passes, by their first letters.
   const auto takes = [](const Images& x, int cout, const Conv2dOptions& options, unsigned shifted) {
     Problem<bf16> p{.g = geometry(x, cout, 1, options), .shifted = shifted};
-    const bool forward = simt::kernels::supports_wgmma(p.forward(on_device));
-    const bool backward = simt::kernels::supports_wgmma(p.backward_data(on_device));
-    return (forward ? 1 : 0) + (backward ? 2 : 0);
+    std::string passes;
+    if (simt::kernels::supports_wgmma(p.forward(on_device))) passes += "f";
+    if (simt::kernels::supports_wgmma(p.backward_data(on_device))) passes += "d";
+    if (simt::kernels::supports_wgmma(p.backward_weight(on_device))) passes += "w";
+    return passes;
   };
   const Images x{1, 2, 2, 64, 64};
-  if (!Executor::counts && takes(x, 128, no_padding, none) == 0) return;  // a GPU without wgmma
-  CHECK(takes(x, 128, no_padding, none) == 3);
-  CHECK(takes({1, 2, 2, 128, 0}, 64, no_padding, none) == 2);
-  CHECK(takes({1, 2, 2, 64, 0}, 128, no_padding, none) == 1);
-  CHECK(takes({1, 2, 2, 96, 32}, 128, no_padding, none) == 2);
-  CHECK(takes({1, 2, 2, 96, 0}, 128, no_padding, none) == 0);
-  CHECK(takes({1, 2, 2, 124, 4}, 128, no_padding, none) == 0);
-  CHECK(takes({1, 2, 3, 64, 64}, 128, no_padding, none) == 0);
-  CHECK(takes({1, 3, 2, 64, 64}, 128, no_padding, none) == 0);
-  CHECK(takes({1, 1, 3, 64, 64}, 128, {.pad_begin = 0, .pad_end = 1}, none) == 1);
-  CHECK(takes(x, 128, {.stride = 2, .pad_begin = 0, .pad_end = 0}, none) == 0);
-  CHECK(takes(x, 128, {.pad_begin = 0, .pad_end = 0, .upsample = 2}, none) == 0);
-  CHECK(takes(x, 128, no_padding, Which::x) == 2);
-  CHECK(takes(x, 128, no_padding, Which::x2) == 2);
-  CHECK(takes(x, 128, no_padding, Which::y) == 1);
-  CHECK(takes(x, 128, no_padding, Which::weight) == 0);
-  Conv2dForward<bf16> empty{};
-  CHECK_FALSE(simt::kernels::supports_wgmma(empty));
-  empty.shape = geometry({0, 2, 2, 64, 0}, 128, 1, no_padding);
-  CHECK_FALSE(simt::kernels::supports_wgmma(empty));
+  if (!Executor::counts && takes(x, 128, no_padding, none).empty()) return;  // a GPU without wgmma
+  CHECK(takes(x, 128, no_padding, none) == "fdw");
+  CHECK(takes({1, 2, 2, 128, 0}, 64, no_padding, none) == "dw");
+  CHECK(takes({1, 2, 2, 64, 0}, 128, no_padding, none) == "fw");
+  CHECK(takes({1, 2, 2, 64, 0}, 8, no_padding, none) == "w");
+  CHECK(takes({1, 2, 2, 64, 0}, 4, no_padding, none).empty());
+  CHECK(takes({1, 2, 2, 96, 32}, 128, no_padding, none) == "d");
+  CHECK(takes({1, 2, 2, 64, 32}, 128, no_padding, none).empty());
+  CHECK(takes({1, 2, 2, 96, 0}, 128, no_padding, none).empty());
+  CHECK(takes({1, 2, 2, 124, 4}, 128, no_padding, none).empty());
+  CHECK(takes({1, 2, 3, 64, 64}, 128, no_padding, none).empty());
+  CHECK(takes({1, 3, 2, 64, 64}, 128, no_padding, none).empty());
+  CHECK(takes({1, 6, 32, 64, 64}, 128, no_padding, none) == "w");  // boxes of 64 pixels, but not of 128
+  CHECK(takes({1, 1, 3, 64, 64}, 128, {.pad_begin = 0, .pad_end = 1}, none) == "fw");
+  CHECK(takes({1, 1, 4, 64, 64}, 128, {.pad_begin = 1, .pad_end = 1}, none) == "d");
+  CHECK(takes(x, 128, {.stride = 2, .pad_begin = 0, .pad_end = 0}, none).empty());
+  CHECK(takes(x, 128, {.pad_begin = 0, .pad_end = 0, .upsample = 2}, none).empty());
+  CHECK(takes(x, 128, no_padding, Which::x) == "d");
+  CHECK(takes(x, 128, no_padding, Which::x2) == "d");
+  CHECK(takes(x, 128, no_padding, Which::y) == "f");
+  CHECK(takes(x, 128, no_padding, Which::weight).empty());
+  Conv2dForward<bf16> forward{};
+  Conv2dBackwardWeight<bf16> weight{};
+  for (const Conv2dGeometry& empty : {Conv2dGeometry{}, geometry({0, 2, 2, 64, 0}, 128, 1, no_padding),
+                                      geometry({1, 2, 2, 64, 0}, 0, 1, no_padding)}) {
+    INFO(simt::name(empty));
+    forward.shape = weight.shape = empty;
+    CHECK_FALSE(simt::kernels::supports_wgmma(forward));
+    CHECK_FALSE(simt::kernels::supports_wgmma(weight));
+  }
 }
 
 TEST_CASE("images are cut into boxes of pixels") {
@@ -180,4 +255,19 @@ TEST_CASE("tiles of wgmma are those that take the least time") {
   CHECK(choice(128, 8, 256) == WgmmaTile::square);
   CHECK(choice(1, 4, 128) == WgmmaTile::square);
   CHECK(choose_wgmma_tile({132, 90}, {384 * 384, 256, 64}, 384, 384) == WgmmaTile::wide);  // of no tall boxes
+}
+
+TEST_CASE("wgmma cuts the pixels of a weight's gradient into as many parts as fill the GPU") {
+  const auto choice = [](int n, int size, int c, int cout) {
+    return choose_wgmma_weight({132, 90}, {n, size, size, c, 0, cout, 3, 1, 1, 1, 1, size, size});
+  };
+  const auto is = [](const WgmmaChoice& choice, WgmmaTile tile, int parts) {
+    return choice.tile == tile && choice.parts == parts;
+  };
+  CHECK(is(choice(128, 32, 128, 128), WgmmaTile::wide, 132 / 5));
+  CHECK(is(choice(128, 16, 256, 256), WgmmaTile::tall, 132 / 18));
+  CHECK(is(choice(128, 4, 256, 256), WgmmaTile::square, 132 / 36));
+  CHECK(is(choice(128, 16, 512, 256), WgmmaTile::tall,
+           3 * 132 / 36));                                  // three waves are filled better than one
+  CHECK(is(choice(1, 8, 128, 128), WgmmaTile::square, 1));  // too few pixels
 }

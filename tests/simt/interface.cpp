@@ -135,4 +135,11 @@ void shared_peek(void* to, std::uint32_t offset, std::size_t bytes, Site at) {
   std::memcpy(to, shared_address(offset, bytes, at), bytes);
 }
 
+void multiply(const HostProduct& p) {
+  for (std::size_t row = 0; row < p.rows; ++row)
+    for (std::size_t k = 0; k < p.depth; ++k)
+      for (std::size_t column = 0; column < p.columns; ++column)
+        p.to[row * p.columns + column] += p.a[row * p.depth + k] * p.b[k * p.columns + column];
+}
+
 }  // namespace ddpm::simt

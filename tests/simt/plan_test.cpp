@@ -19,14 +19,15 @@ using ddpm::kernels::MmaTile;
 
 namespace {
 
-// With the instructions of compute capability 8.0, so that all products are by mma.sync.
 struct Gpu {
   const char* name;
   GpuProperties properties;
   std::size_t shared_bytes;  // that a block may have
 };
-constexpr Gpu gpus[] = {
-    {"A100", {108}, 163 << 10}, {"H100", {132}, 227 << 10}, {"RTX 4090", {128}, 99 << 10}};
+constexpr Gpu gpus[] = {{"A100", {108}, 163 << 10},
+                        {"H100 without wgmma", {132}, 227 << 10},
+                        {"H100", {132, 90}, 227 << 10},
+                        {"RTX 4090", {128}, 99 << 10}};
 constexpr int batches[] = {16, 64, 128};
 
 // Calls use(gpu, batch, ops) for each; a kernel that asks for more shared memory than there is throws.
@@ -74,7 +75,7 @@ TEST_CASE("every product of the U-Net is on tensor cores, every norm moves vecto
       for (const char* product : {"Conv2d", "Linear", "Attention"})
         if (begins_with(op.name, product)) {
           ++seen[product];
-          CHECK((has_kernel(op, "_mma_") || (op.convolution && is_image(*op.convolution))));
+          CHECK((has_kernel(op, "mma_") || (op.convolution && is_image(*op.convolution))));
         }
       if (!begins_with(op.name, "GroupNorm")) continue;
       ++seen["GroupNorm"];
@@ -87,6 +88,24 @@ TEST_CASE("every product of the U-Net is on tensor cores, every norm moves vecto
     CHECK(seen["Attention"] == 2 * 6);
     CHECK(seen["GroupNorm"] == 2 * 51);
   });
+}
+
+TEST_CASE(
+    "an H100 computes every convolution of the U-Net by wgmma that its tiles can be cut from and fill it") {
+  int seen = 0;
+  for (const PlannedOp& op : plan_training_step({132, 90}, UNetConfig::cifar10(), 128)) {
+    if (!begins_with(op.name, "Conv2d") || op.convolution->kernel != 3 || is_image(*op.convolution)) continue;
+    INFO(kernels_of(op));
+    const Conv2dGeometry& g = *op.convolution;
+    const bool is_weight = begins_with(op.name, "Conv2dBackwardWeight");
+    const bool skips_none = g.stride == 1 && g.upsample == 1, is_small = g.p == 4;  // 32 tiles
+    CHECK(has_kernel(op, "wgmma_kernel") == (skips_none && (is_weight || !is_small)));
+    if (!has_kernel(op, "wgmma_kernel")) continue;
+    ++seen;
+    CHECK(filled({132}, op.kernels.front().blocks()) > 0.8);
+  }
+  // 44 of 3 x 3 skip no pixels, and 12 + 3 of them are of 4 x 4.
+  CHECK(seen == 44 + 2 * (44 - 14));
 }
 
 TEST_CASE("the plan is of the convolutions that the network has") {

@@ -18,6 +18,7 @@
 #include <ddpm/kernels/conv2d_mma.cuh>
 #include <ddpm/kernels/conv2d_mma_backward_weight.cuh>
 #include <ddpm/kernels/conv2d_wgmma.cuh>
+#include <ddpm/kernels/conv2d_wgmma_backward_weight.cuh>
 #include <ddpm/ops/conv2d.hpp>
 
 namespace ddpm::kernels {
@@ -108,8 +109,8 @@ void launch_conv2d_implicit_gemm(const D& device, const Op<T>& op) {
 
 namespace ddpm {
 
-// `automatic` is the fastest that takes the operands; `mma` takes those of supports_mma(), `wgmma` of those
-// supports_wgmma() and computes no gradients of weights.
+// `automatic` is the fastest that takes the operands; `mma` takes those of supports_mma(), `wgmma` those of
+// supports_wgmma().
 enum class Conv2dAlgorithm { automatic, general, mma, wgmma };
 
 namespace kernels {
@@ -127,26 +128,49 @@ bool uses_mma(const Op<T>& p, Conv2dAlgorithm algorithm) {
   return is_supported && algorithm != Conv2dAlgorithm::general;
 }
 
+// Whether wgmma computes p, which tensor cores do.
+template <GpuLike D, template <class> class Op>
+bool uses_wgmma(const D& device, const Op<bf16>& p, Conv2dAlgorithm algorithm, bool is_faster) {
+  const Conv2dGeometry& g = p.shape;
+  const bool is_supported = supports_wgmma(device, p), is_asked_for = algorithm == Conv2dAlgorithm::wgmma;
+  check<ConfigError>(
+      !is_asked_for || is_supported,
+      "conv2d: wgmma needs a program compiled for sm_90a on a GPU of compute capability 9.0, stride and "
+      "upsampling 1, channels read in multiples of 64 and written in multiples of 128, and extents that "
+      "divide or are multiples of 128; for gradients of weights x in multiples of 64 channels, and extents "
+      "of y that divide or are multiples of 64; found capability ",
+      device.properties().capability, ", ", g.c, " + ", g.c2, " channels, ", g.cout, " outputs, x of ", g.h,
+      " x ", g.w, " and y of ", g.p, " x ", g.q, " pixels");
+  return is_asked_for || (is_supported && is_faster && algorithm == Conv2dAlgorithm::automatic);
+}
+
 template <GpuLike D, template <class> class Op>
 void launch_conv2d_on_tensor_cores(const D& device, const Op<bf16>& op, Conv2dAlgorithm algorithm) {
   const Conv2dGather<Op, bf16> p = gather_of(op);
   const GpuProperties gpu = device.properties();
   const MmaProduct product{std::int64_t{p.n} * p.out_h * p.out_w, p.out_c, size_of(MmaTile::small).depth};
-  const MmaTile tile = choose_mma_tile(gpu, product.rows, product.columns);
-  if (algorithm != Conv2dAlgorithm::mma && supports_wgmma(device, op)) {
-    const WgmmaTile wgmma_tile = choose_wgmma_tile(gpu, product, p.out_h, p.out_w);
-    if (algorithm == Conv2dAlgorithm::wgmma ||
-        time_of(gpu, product, wgmma_tile) < time_of(gpu, product, {tile, 1}))
-      return with_wgmma_tile(wgmma_tile, [&]<class Tile>(Tile) { launch_conv2d_wgmma<Tile>(device, op); });
-  }
-  check<ConfigError>(
-      algorithm != Conv2dAlgorithm::wgmma,
-      "conv2d: wgmma needs a program compiled for sm_90a on a GPU of compute capability 9.0, stride and "
-      "upsampling 1, channels read in multiples of 64 and written in multiples of 128, and extents that "
-      "divide or are multiples of 128, found capability ",
-      gpu.capability, ", ", p.c, " + ", p.c2, " channels, ", p.out_c, " outputs and images of ", p.out_h,
-      " x ", p.out_w);
-  with_mma_tile(tile, [&]<class Tile>(Tile) { launch_conv2d_mma<Tile>(device, op); });
+  const MmaChoice mma{choose_mma_tile(gpu, product.rows, product.columns), 1};
+  const WgmmaChoice wgmma{choose_wgmma_tile(gpu, product, p.out_h, p.out_w), 1};
+  if (uses_wgmma(device, op, algorithm, time_of(gpu, product, wgmma) < time_of(gpu, product, mma)))
+    with_wgmma_tile(wgmma.tile, [&]<class Tile>(Tile) { launch_conv2d_wgmma<Tile>(device, op); });
+  else
+    with_mma_tile(mma.tile, [&]<class Tile>(Tile) { launch_conv2d_mma<Tile>(device, op); });
+}
+
+template <GpuLike D>
+void launch_conv2d_on_tensor_cores(const D& device, const Conv2dBackwardWeight<bf16>& op,
+                                   Conv2dAlgorithm algorithm) {
+  const GpuProperties gpu = device.properties();
+  const MmaProduct product = weight_product(op.shape);
+  const MmaChoice mma = choose_mma_weight(gpu, op.shape);
+  const WgmmaChoice wgmma = choose_wgmma_weight(gpu, op.shape);
+  if (uses_wgmma(device, op, algorithm, time_of(gpu, product, wgmma) < time_of(gpu, product, mma)))
+    with_wgmma_tile(wgmma.tile, [&]<class Tile>(Tile) {
+      launch_conv2d_backward_weight_wgmma<Tile>(device, op, wgmma.parts);
+    });
+  else
+    with_mma_weight_tile(
+        mma.tile, [&]<class Tile>(Tile) { launch_conv2d_backward_weight_mma<Tile>(device, op, mma.parts); });
 }
 
 template <GpuLike D, template <class> class Op, class T>
@@ -181,15 +205,8 @@ template <GpuLike D, class T>
 void launch(const D& device, const Conv2dBackwardWeight<T>& p,
             Conv2dAlgorithm algorithm = Conv2dAlgorithm::automatic) {
   using namespace kernels;
-  check<ConfigError>(algorithm != Conv2dAlgorithm::wgmma,
-                     "conv2d: wgmma computes no gradients of weights, expected another algorithm");
   if (uses_mma(p, algorithm)) {
-    if constexpr (std::is_same_v<T, bf16>) {
-      const MmaChoice choice = choose_mma_weight(device.properties(), p.shape);
-      with_mma_weight_tile(choice.tile, [&]<class Tile>(Tile) {
-        launch_conv2d_backward_weight_mma<Tile>(device, p, choice.parts);
-      });
-    }
+    if constexpr (std::is_same_v<T, bf16>) launch_conv2d_on_tensor_cores(device, p, algorithm);
     return;
   }
   with_tile(p.shape.cout, [&]<class Tile>(Tile) {

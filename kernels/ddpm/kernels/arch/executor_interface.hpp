@@ -124,5 +124,12 @@ void matrix_async_commit();
 void matrix_async_wait(int groups_in_flight);
 // For `finish`: the product has announced what it reads.
 void shared_peek(void* to, std::uint32_t offset, std::size_t bytes, Site at);
+// to [rows][columns] += a [rows][depth] b [depth][columns], depths in order; where nothing is instrumented.
+struct HostProduct {
+  const float *a, *b;
+  float* to;
+  std::size_t rows, columns, depth;
+};
+void multiply(const HostProduct& p);
 
 }  // namespace ddpm::simt

@@ -51,19 +51,18 @@ struct WgmmaProduct {
   template <bool RowsOfA, bool RowsOfB>
   void compute(std::uint64_t a, std::uint64_t b, CallSite at) {
     if (std::exchange(computed, true)) return;
+    constexpr unsigned depth = 16;
+    float rows[64][depth], columns[depth][N];
     const auto element = [&](std::uint32_t offset) {
       std::uint16_t bits;
       simt::shared_peek(&bits, offset, sizeof bits, at);
       return std::bit_cast<float>(std::uint32_t{bits} << 16);
     };
-    for (unsigned k = 0; k < 16; ++k) {
-      std::array<float, N> b_row;
-      for (unsigned n = 0; n < N; ++n) b_row[n] = element(operand_offset<RowsOfB>(b, n, k));
-      for (unsigned m = 0; m < 64; ++m) {
-        const float a_element = element(operand_offset<RowsOfA>(a, m, k));
-        for (unsigned n = 0; n < N; ++n) value[m][n] += a_element * b_row[n];
-      }
+    for (unsigned k = 0; k < depth; ++k) {
+      for (unsigned m = 0; m < 64; ++m) rows[m][k] = element(operand_offset<RowsOfA>(a, m, k));
+      for (unsigned n = 0; n < N; ++n) columns[k][n] = element(operand_offset<RowsOfB>(b, n, k));
     }
+    simt::multiply({rows[0], columns[0], value[0].data(), 64, N, depth});
   }
 };
 

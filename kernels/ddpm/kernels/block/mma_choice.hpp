@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <initializer_list>
 
 #include <ddpm/core/device.hpp>
 #include <ddpm/ops/conv2d.hpp>
@@ -29,10 +30,12 @@ struct MmaProduct {
   std::int64_t rows, columns, depth;
 };
 
-struct MmaChoice {
-  MmaTile tile;
+template <class Tile>
+struct TileChoice {
+  Tile tile;
   int parts;  // of the depth, each computed by tiles of its own and added at the end
 };
+using MmaChoice = TileChoice<MmaTile>;
 
 struct MmaChoicePolicy {
   // Multiplications in the time in which a byte comes from L2: a multiprocessor of an A100 does 1024 per clock and
@@ -46,7 +49,12 @@ constexpr std::int64_t tiles_of(const MmaProduct& p, const MmaTileSize& tile) {
   return (p.rows + tile.rows - 1) / tile.rows * ((p.columns + tile.columns - 1) / tile.columns);
 }
 
-constexpr std::int64_t time_of(const GpuProperties& gpu, const MmaProduct& p, const MmaChoice& choice) {
+// Multiplications are the unit of time.
+constexpr int time_of(MmaTile, int products) { return products; }
+
+template <class Tile>
+constexpr std::int64_t time_of(const GpuProperties& gpu, const MmaProduct& p,
+                               const TileChoice<Tile>& choice) {
   using Policy = MmaChoicePolicy;
   const MmaTileSize tile = size_of(choice.tile);
   const std::int64_t blocks = tiles_of(p, tile) * choice.parts;
@@ -54,7 +62,8 @@ constexpr std::int64_t time_of(const GpuProperties& gpu, const MmaProduct& p, co
   const std::int64_t depth =
       ((p.depth + choice.parts - 1) / choice.parts + tile.depth - 1) / tile.depth * tile.depth;
   const int operands = (tile.rows + tile.columns) * static_cast<int>(sizeof(bf16));
-  const std::int64_t products = waves * depth * (tile.rows * tile.columns + Policy::byte * operands);
+  const std::int64_t products =
+      waves * depth * (time_of(choice.tile, tile.rows * tile.columns) + Policy::byte * operands);
   if (choice.parts == 1) return products;
   const std::int64_t parts =
       2 * choice.parts * p.rows * p.columns * std::int64_t{sizeof(float)};  // written, read
@@ -66,25 +75,36 @@ constexpr MmaTile choose_mma_tile(const GpuProperties& gpu, std::int64_t rows, s
   MmaTile best = MmaTile::large;
   for (const MmaTile tile : {MmaTile::flat, MmaTile::small}) {
     const MmaProduct p{rows, columns, size_of(MmaTile::small).depth};
-    if (time_of(gpu, p, {tile, 1}) < time_of(gpu, p, {best, 1})) best = tile;
+    if (time_of(gpu, p, MmaChoice{tile, 1}) < time_of(gpu, p, MmaChoice{best, 1})) best = tile;
   }
   return best;
 }
 
-// For the backward pass to the weight, whose depth is pixels. Parts are as many as fill whole waves.
-inline MmaChoice choose_mma_weight(const GpuProperties& gpu, const Conv2dGeometry& g) {
+inline MmaProduct weight_product(const Conv2dGeometry& g) {
+  return {g.cout, std::int64_t{g.taps()} * g.channels(), g.pixels()};
+}
+
+// The best of some tiles for the backward pass to the weight, whose depth is pixels. Parts are as many as fill whole
+// waves.
+template <class Tile>
+TileChoice<Tile> choose_weight_tile(const GpuProperties& gpu, const Conv2dGeometry& g,
+                                    std::initializer_list<Tile> tiles) {
   using Policy = MmaChoicePolicy;
-  const MmaProduct p{g.cout, std::int64_t{g.taps()} * g.channels(), g.pixels()};
-  MmaChoice best{MmaTile::large, 1};
-  for (const MmaTile tile : {MmaTile::large, MmaTile::small})
+  const MmaProduct p = weight_product(g);
+  TileChoice<Tile> best{*tiles.begin(), 1};
+  for (const Tile tile : tiles)
     for (int wave = 1; wave <= Policy::waves; ++wave) {
       const std::int64_t parts =
           std::min(std::int64_t{wave} * gpu.multiprocessors / tiles_of(p, size_of(tile)),
                    p.depth / Policy::least_depth);
-      const MmaChoice choice{tile, static_cast<int>(std::max<std::int64_t>(parts, 1))};
+      const TileChoice<Tile> choice{tile, static_cast<int>(std::max<std::int64_t>(parts, 1))};
       if (time_of(gpu, p, choice) < time_of(gpu, p, best)) best = choice;
     }
   return best;
+}
+
+inline MmaChoice choose_mma_weight(const GpuProperties& gpu, const Conv2dGeometry& g) {
+  return choose_weight_tile(gpu, g, {MmaTile::large, MmaTile::small});
 }
 
 }  // namespace ddpm::kernels

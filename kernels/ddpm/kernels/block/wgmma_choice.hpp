@@ -35,21 +35,22 @@ struct WgmmaChoicePolicy {
   static constexpr int products = 8;
 };
 
-// In the unit of the other time_of().
-constexpr std::int64_t time_of(const GpuProperties& gpu, const MmaProduct& p, WgmmaTile tile) {
-  const MmaTileSize size = size_of(tile);
-  const std::int64_t waves = (tiles_of(p, size) + gpu.multiprocessors - 1) / gpu.multiprocessors;
-  const int operands = (size.rows + size.columns) * static_cast<int>(sizeof(bf16));
-  return waves * p.depth *
-         (size.rows * size.columns * 5 / WgmmaChoicePolicy::products + MmaChoicePolicy::byte * operands);
-}
+constexpr int time_of(WgmmaTile, int products) { return products * 5 / WgmmaChoicePolicy::products; }
+
+using WgmmaChoice = TileChoice<WgmmaTile>;
 
 // For p.rows pixels of images of h x w.
 constexpr WgmmaTile choose_wgmma_tile(const GpuProperties& gpu, const MmaProduct& p, int h, int w) {
   WgmmaTile best = WgmmaTile::square;
   for (const WgmmaTile tile : {WgmmaTile::tall, WgmmaTile::wide})
-    if (is_box(size_of(tile).rows, h, w) && time_of(gpu, p, tile) < time_of(gpu, p, best)) best = tile;
+    if (is_box(size_of(tile).rows, h, w) &&
+        time_of(gpu, p, WgmmaChoice{tile, 1}) < time_of(gpu, p, WgmmaChoice{best, 1}))
+      best = tile;
   return best;
+}
+
+inline WgmmaChoice choose_wgmma_weight(const GpuProperties& gpu, const Conv2dGeometry& g) {
+  return choose_weight_tile(gpu, g, {WgmmaTile::square, WgmmaTile::tall, WgmmaTile::wide});
 }
 
 }  // namespace ddpm::kernels

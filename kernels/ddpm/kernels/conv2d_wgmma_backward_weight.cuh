@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: MIT
+// Convolution of bf16, backward to the weight, on the tensor cores of compute capability 9.0a.
+// Math and parameters: ddpm/ops/conv2d.hpp.
+// Algorithm: the implicit GEMM of conv2d_mma_backward_weight.cuh by wgmma, where dy skips no pixels of x. The pixels
+// of a slice are a box of the images, which TMA copies from dy, and from x moved by a tap, with zeros for the padding.
+// Both operands are neighbours across the product, as wgmma takes them. Parts of the pixels are added by the same
+// kernel in the same order.
+// Cost: the multiplications of the definition, rounded up to tiles; reads x once per tap and tile of rows and dy
+// once per tile of columns, mostly from L2.  Bound: wgmma, or L2.
+#pragma once
+
+#include <algorithm>
+
+#include <ddpm/kernels/block/wgmma_tile.cuh>
+#include <ddpm/kernels/conv2d_mma_backward_weight.cuh>
+#include <ddpm/kernels/conv2d_wgmma.cuh>
+
+namespace ddpm::kernels {
+
+struct WgmmaBackwardWeight {
+  Conv2dBackwardWeightPart<bf16> part;
+  TensorMap dy, x, x2;
+};
+
+template <class P>
+struct WgmmaWeightShared {
+  WgmmaStages<P> stages;
+  WgmmaRing<P> ring;
+};
+
+// The tile of a block, and the slices of its part: at least one, which is of zeros where the part has no pixels.
+struct WgmmaWeightTile {
+  int first_row, first_column;
+  std::int64_t first_pixel;
+  unsigned slices;
+
+  template <class P>
+  __device__ __forceinline__ static WgmmaWeightTile of_block(const Conv2dBackwardWeightPart<bf16>& p) {
+    const Conv2dGeometry& g = p.op.shape;
+    const auto column_tiles = static_cast<unsigned>((g.taps() * g.channels() + P::columns - 1) / P::columns);
+    const std::int64_t first = std::int64_t{blockIdx.y} * p.pixels, left = min(p.pixels, g.pixels() - first);
+    return {static_cast<int>(blockIdx.x / column_tiles) * P::rows,
+            static_cast<int>(blockIdx.x % column_tiles) * P::columns, first,
+            static_cast<unsigned>((max(left, std::int64_t{1}) + P::depth - 1) / P::depth)};
+  }
+};
+
+// Neighbouring channels of x under a tap, at pixel 0 of dy.
+struct TapBox {
+  const TensorMap* map;
+  int channel, x, y;
+
+  // Beyond the last column it is of a tap that does not exist, and whose sums nobody writes.
+  __device__ __forceinline__ static TapBox of(const WgmmaBackwardWeight& p, int column) {
+    const Conv2dGeometry& g = p.part.op.shape;
+    const int tap = column / g.channels(), channel = column % g.channels();
+    const bool is_first = channel < g.c;
+    return {is_first ? &p.x : &p.x2, is_first ? channel : channel - g.c, tap % g.kernel - g.pad_begin,
+            tap / g.kernel - g.pad_begin};
+  }
+};
+
+// By one thread: the slices of the tile, one after the other.
+template <class P>
+__device__ __forceinline__ void copy_slices(const WgmmaBackwardWeight& p, const WgmmaWeightTile& tile,
+                                            WgmmaWeightShared<P>& shared) {
+  constexpr int box_bytes = WgmmaStages<P>::box_bytes;
+  const Conv2dGeometry& g = p.part.op.shape;
+  TapBox taps[P::columns / line_elements];
+#pragma unroll
+  for (int box = 0; box < P::columns / line_elements; ++box)
+    taps[box] = TapBox::of(p, tile.first_column + box * line_elements);
+  auto pixel = static_cast<int>(tile.first_pixel);
+  PixelWalk walk = PixelWalk::from(g, tile.first_pixel, g.pixels());
+  copy_wgmma_slices<P>(tile.slices, shared.ring, [&](unsigned stage) {
+    std::uint64_t* const filled = &shared.ring.filled[stage];
+#pragma unroll
+    for (int box = 0; box < P::rows / line_elements; ++box)
+      arch::tma_load(shared.stages.a[stage] + box * box_bytes, p.dy,
+                     {tile.first_row + box * line_elements, pixel}, filled);
+#pragma unroll
+    for (int box = 0; box < P::columns / line_elements; ++box)
+      arch::tma_load(shared.stages.b[stage] + box * box_bytes, *taps[box].map,
+                     {taps[box].channel, walk.q + taps[box].x, walk.p + taps[box].y, walk.n}, filled);
+    pixel += P::depth;
+    walk.move(g, P::depth);
+  });
+}
+
+// Adds to dweight, or writes a part.
+template <class P>
+__device__ __forceinline__ void add_wgmma_gradient(const Conv2dBackwardWeightPart<bf16>& p,
+                                                   const WgmmaWeightTile& tile, WgmmaSums<P>& sums) {
+  const Conv2dGeometry& g = p.op.shape;
+  const int columns = g.taps() * g.channels();
+  float* const to = p.partial ? p.partial + std::int64_t{blockIdx.y} * g.cout * columns : p.op.dweight;
+#pragma unroll
+  for (int i = 0; i < P::group_rows / 64; ++i) {
+    const auto for_each = [&](auto use) {
+      for_each_pair<P>(sums[i], [&](int row, int column, float& left, float& right) {
+        const int r = tile.first_row + 64 * i + row, c = tile.first_column + column;
+        if (r < g.cout && c < columns) use(to + std::int64_t{r} * columns + c, left, right);
+      });
+    };
+    if (!p.partial)  // all loads before the first store, so that they overlap
+      for_each([](const float* from, float& left, float& right) {
+        const auto earlier = Pack<float, 2>::load(from);
+        left += earlier[0];
+        right += earlier[1];
+      });
+    for_each([](float* at, float left, float right) { Pack<float, 2>{{left, right}}.store(at); });
+  }
+}
+
+// See conv2d_wgmma_kernel for what it is compiled to.
+template <class P>
+__global__ __launch_bounds__(arch::has_wgmma ? P::block_threads : 1) void conv2d_backward_weight_wgmma_kernel(
+    const __grid_constant__ WgmmaBackwardWeight p) {
+  if constexpr (arch::has_wgmma) {
+    auto& shared = shared_memory<WgmmaWeightShared<P>>();
+    const auto tile = WgmmaWeightTile::of_block<P>(p.part);
+    const bool multiplies = multiplies_slices<P>();
+    shared.ring.init();
+    __syncthreads();
+    if (multiplies) {
+      WgmmaSums<P> sums = {};
+      multiply_wgmma_slices<P, arch::Major::mn, arch::Major::mn>(tile.slices, shared.stages, shared.ring,
+                                                                 sums);
+      add_wgmma_gradient<P>(p.part, tile, sums);
+    } else if (threadIdx.x == P::threads) {
+      copy_slices<P>(p, tile, shared);
+    }
+  }
+}
+
+// Whether device and program have wgmma, and slices are boxes of pixels and of channels of one tensor each.
+template <GpuLike D>
+bool supports_wgmma(const D& device, const Conv2dBackwardWeight<bf16>& op) {
+  using Smallest = WgmmaTilePolicy<WgmmaTile::square>;
+  const Conv2dGeometry& g = op.shape;
+  return device.properties().capability == 90 && supports_mma(op) && g.n > 0 && g.c > 0 && g.cout > 0 &&
+         g.c % line_elements == 0 && g.c2 % line_elements == 0 && g.stride == 1 && g.upsample == 1 &&
+         is_box(Smallest::depth, g.p, g.q) &&
+         can_launch(device, Smallest::block_threads, conv2d_backward_weight_wgmma_kernel<Smallest>);
+}
+
+template <class P, GpuLike D>
+void launch_conv2d_backward_weight_wgmma(const D& device, const Conv2dBackwardWeight<bf16>& op, int parts) {
+  const Conv2dGeometry& g = op.shape;
+  const PixelBox box = pixel_box(P::depth, g.p, g.q);
+  const auto pixels = static_cast<std::uint64_t>(g.pixels()), cout = static_cast<std::uint64_t>(g.cout);
+  const TensorMap dy = make_tensor_map(
+      op.dy,
+      {.rank = 2, .size = {cout, pixels}, .stride = {1, cout}, .box = {line_elements, unsigned{P::depth}}});
+  const TensorMap x = map_pixels(g, op.x, g.c, box);
+  const TensorMap x2 = g.c2 ? map_pixels(g, op.x2, g.c2, box) : x;
+  launch_in_parts(device, op, parts, P::depth, [&](const Conv2dBackwardWeightPart<bf16>& part) {
+    launch_kernel<WgmmaWeightShared<P>>(
+        device, {static_cast<unsigned>(mma_tiles_of_weight<P>(g)), static_cast<unsigned>(parts)},
+        P::block_threads, conv2d_backward_weight_wgmma_kernel<P>, {part, dy, x, x2});
+  });
+}
+
+}  // namespace ddpm::kernels
