@@ -96,8 +96,15 @@ double attention_seconds(const Gpu& gpu, const PlannedOp& op, const PlannedKerne
 double kernel_seconds(const Gpu& gpu, const PlannedOp& op, const PlannedKernel& kernel) {
   if (const auto tile = tile_in<MmaTile>(kernel.name, "MmaTile"))
     return seconds_of(gpu, tile_of(*tile, kernel.shared_bytes), product_of(op, kernel));
-  if (const auto tile = tile_in<WgmmaTile>(kernel.name, "WgmmaTile"))
-    return seconds_of(gpu, tile_of(*tile, kernel.shared_bytes), product_of(op, kernel));
+  if (const auto tile = tile_in<WgmmaTile>(kernel.name, "WgmmaTile")) {
+    Product p = product_of(op, kernel);
+    if (pass_of(op) != ConvolutionPass::backward_weight) {  // of stride 1, with images of the same size
+      const Conv2dGeometry& g = *op.convolution;
+      const kernels::PixelStrip strip = kernels::pixel_strip(*tile, g.kernel, g.p, g.q);
+      p.copied = 1.0 * strip.lines() / strip.taps / kernels::size_of(*tile).rows;
+    }
+    return seconds_of(gpu, tile_of(*tile, kernel.shared_bytes), p);
+  }
   if (contains(kernel.name, "attention_mma")) return attention_seconds(gpu, op, kernel);
   if (contains(kernel.name, "implicit_gemm"))
     return static_cast<double>(op.cost.flops) /

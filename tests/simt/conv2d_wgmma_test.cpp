@@ -52,6 +52,8 @@ const std::vector<Conv2dGeometry> geometries = {
     geometry({130, 1, 1, 128, 64}, 128, 1, no_padding),
     geometry({1, 10, 18, 64, 0}, 64, 3, no_padding),  // a box of y alone
     geometry({1, 8, 16, 64, 0}, 64, 3, no_padding),   // and of x alone
+    geometry({1, 8, 32, 64, 0}, 64, 3, {}),           // strips of an image
+    geometry({2, 16, 8, 64, 0}, 64, 3, {}),           // and of two
 };
 
 // Slices that are part of a row, rows, images and more than there are; channels that end within a tile and within 64
@@ -158,6 +160,18 @@ TEST_CASE("wgmma multiplies what it must, copies it once and meets no bank confl
   }
 }
 
+TEST_CASE("wgmma copies pixels once for taps above each other", "[executor]") {
+  Problem<bf16> p{.g = geometry({1, 16, 16, 64, 0}, 128, 3, {}), .present = none};
+  constexpr std::int64_t tiles = 2, columns_of_taps = 3, taps = 9;
+  simt::kernels::run_with(WgmmaTile::square, p.forward(on_device));
+  CHECK(counters().bulk_copies == tiles * (columns_of_taps + taps));
+  CHECK(counters().matrix_instructions == tiles * taps * 2 * 4);
+  simt::kernels::run_with(WgmmaTile::square, p.backward_data(on_device));
+  CHECK(counters().bulk_copies ==
+        tiles * 2 * (columns_of_taps + 2 * taps));  // of twice the depth, in boxes of 64
+  CHECK(counters().matrix_instructions == tiles * 2 * taps * 2 * 4);
+}
+
 TEST_CASE("wgmma multiplies and copies for gradients of weights what it must", "[executor]") {
   for (const WgmmaTile tile : tiles) {
     const auto [rows, columns, depth] = size_of(tile);
@@ -243,6 +257,23 @@ TEST_CASE("images are cut into boxes of pixels") {
   CHECK_FALSE(is_box(128, 4, 192));
   CHECK_FALSE(is_box(256, 7, 384));
   CHECK_FALSE(is_box(128, 3, 3));
+}
+
+TEST_CASE("pixels under taps above each other are copied as one strip where it is whole lines and fits") {
+  const auto is = [](WgmmaTile tile, int kernel, int size, int taps, int lines) {
+    const auto strip = ddpm::kernels::pixel_strip(tile, kernel, size, size);
+    return strip.taps == taps && strip.lines() == lines;
+  };
+  CHECK(is(WgmmaTile::square, 3, 32, 3, 6 * 32));
+  CHECK(is(WgmmaTile::tall, 3, 32, 3, 10 * 32));
+  CHECK(is(WgmmaTile::wide, 3, 16, 3, 10 * 16));
+  CHECK(is(WgmmaTile::tall, 3, 8, 3, 4 * 10 * 8));
+  CHECK(is(WgmmaTile::square, 5, 8, 5, 2 * 12 * 8));
+  CHECK(is(WgmmaTile::square, 1, 32, 1, 128));
+  CHECK(is(WgmmaTile::square, 5, 32, 1, 128));  // of 256 lines
+  CHECK(is(WgmmaTile::tall, 3, 64, 1, 256));    // of 384
+  CHECK(is(WgmmaTile::square, 2, 4, 1, 128));   // four images would be in 64 lines
+  CHECK(ddpm::kernels::pixel_strip(WgmmaTile::square, 2, 32, 4).taps == 1);
 }
 
 TEST_CASE("tiles of wgmma are those that take the least time") {

@@ -24,8 +24,8 @@ struct WgmmaBackwardWeight {
 
 template <class P>
 struct WgmmaWeightShared {
-  WgmmaStages<P> stages;
-  WgmmaRing<P> ring;
+  WgmmaStages<P, P::rows, P::stages> stages;
+  WgmmaRings<P, P::stages> rings;
 };
 
 // The tile of a block, and the slices of its part: at least one, which is of zeros where the part has no pixels.
@@ -64,7 +64,6 @@ struct TapBox {
 template <class P>
 __device__ __forceinline__ void copy_slices(const WgmmaBackwardWeight& p, const WgmmaWeightTile& tile,
                                             WgmmaWeightShared<P>& shared) {
-  constexpr int box_bytes = WgmmaStages<P>::box_bytes;
   const Conv2dGeometry& g = p.part.op.shape;
   TapBox taps[P::columns / line_elements];
 #pragma unroll
@@ -72,19 +71,21 @@ __device__ __forceinline__ void copy_slices(const WgmmaBackwardWeight& p, const 
     taps[box] = TapBox::of(p, tile.first_column + box * line_elements);
   auto pixel = static_cast<int>(tile.first_pixel);
   PixelWalk walk = PixelWalk::from(g, tile.first_pixel, g.pixels());
-  copy_wgmma_slices<P>(tile.slices, shared.ring, [&](unsigned stage) {
-    std::uint64_t* const filled = &shared.ring.filled[stage];
+  for (unsigned slice = 0; slice < tile.slices; ++slice) {
+    unsigned stage = shared.rings.a.open(slice, P::rows * line_bytes);
 #pragma unroll
     for (int box = 0; box < P::rows / line_elements; ++box)
       arch::tma_load(shared.stages.a[stage] + box * box_bytes, p.dy,
-                     {tile.first_row + box * line_elements, pixel}, filled);
+                     {tile.first_row + box * line_elements, pixel}, &shared.rings.a.filled[stage]);
+    stage = shared.rings.b.open(slice, P::columns * line_bytes);
 #pragma unroll
     for (int box = 0; box < P::columns / line_elements; ++box)
       arch::tma_load(shared.stages.b[stage] + box * box_bytes, *taps[box].map,
-                     {taps[box].channel, walk.q + taps[box].x, walk.p + taps[box].y, walk.n}, filled);
+                     {taps[box].channel, walk.q + taps[box].x, walk.p + taps[box].y, walk.n},
+                     &shared.rings.b.filled[stage]);
     pixel += P::depth;
     walk.move(g, P::depth);
-  });
+  }
 }
 
 // Adds to dweight, or writes a part.
@@ -120,11 +121,11 @@ __global__ __launch_bounds__(arch::has_wgmma ? P::block_threads : 1) void conv2d
     auto& shared = shared_memory<WgmmaWeightShared<P>>();
     const auto tile = WgmmaWeightTile::of_block<P>(p.part);
     const bool multiplies = multiplies_slices<P>();
-    shared.ring.init();
+    shared.rings.init();
     __syncthreads();
     if (multiplies) {
       WgmmaSums<P> sums = {};
-      multiply_wgmma_slices<P, arch::Major::mn, arch::Major::mn>(tile.slices, shared.stages, shared.ring,
+      multiply_wgmma_slices<P, arch::Major::mn, arch::Major::mn>(tile.slices, {}, shared.stages, shared.rings,
                                                                  sums);
       add_wgmma_gradient<P>(p.part, tile, sums);
     } else if (threadIdx.x == P::threads) {

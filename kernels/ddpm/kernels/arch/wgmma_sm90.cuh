@@ -88,6 +88,15 @@ __device__ __forceinline__ void wgmma_wait() {
 #endif
 }
 
+// After the wait: keeps the compiler from using d before it, which would have the products wait for each other.
+template <int Count>
+__device__ __forceinline__ void wgmma_finish([[maybe_unused]] float (&d)[Count]) {
+#if !defined(DDPM_SIMT_HOST)
+#pragma unroll
+  for (int i = 0; i < Count; ++i) asm volatile("" : "+f"(d[i])::"memory");
+#endif
+}
+
 // d = A B or d += A B, 64 x N with 16 bf16 of depth. Accumulator i of thread t of the warpgroup is element
 //   row    16 (t / 32) + t % 32 / 4 + 8 (i / 2 % 2)
 //   column 8 (i / 4) + 2 (t % 4) + i % 2

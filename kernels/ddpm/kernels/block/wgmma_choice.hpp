@@ -30,6 +30,26 @@ constexpr bool is_box(int pixels, int h, int w) {
   return box.w * box.h * box.n == pixels && w % box.w == 0 && h % box.h == 0;
 }
 
+// What is copied of an image, or of whole images, for the pixels of a tile: as many rows more as serve `taps` taps, one
+// above the other. That is all of them where lines of wgmma, see StripLayout, stay whole and as many as there is space
+// for, else one.
+struct PixelStrip {
+  PixelBox box;  // of the tile
+  int taps;
+
+  DDPM_HOST_DEVICE constexpr int rows() const { return box.h + taps - 1; }
+  DDPM_HOST_DEVICE constexpr int lines() const { return box.w * rows() * box.n; }
+};
+
+constexpr int most_strip_lines(WgmmaTile tile) { return tile == WgmmaTile::tall ? 320 : 192; }
+
+constexpr PixelStrip pixel_strip(WgmmaTile tile, int kernel, int h, int w) {
+  const PixelBox box = pixel_box(size_of(tile).rows, h, w);
+  const PixelStrip all{box, kernel};
+  const bool is_whole = box.w % 8 == 0 && (box.n == 1 || box.w * box.h % 64 == 0);
+  return is_whole && all.lines() <= most_strip_lines(tile) ? all : PixelStrip{box, 1};
+}
+
 struct WgmmaChoicePolicy {
   // Products of wgmma in the time of 5 products of mma.sync: Luo et al. 2024, arXiv 2402.13499, found 63 %.
   static constexpr int products = 8;

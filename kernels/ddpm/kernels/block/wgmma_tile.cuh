@@ -16,6 +16,7 @@ namespace ddpm::kernels {
 // Two warpgroups compute rows x columns of the product, each half of the rows.
 template <WgmmaTile Tile>
 struct WgmmaTilePolicy {
+  static constexpr WgmmaTile tile = Tile;
   static constexpr int rows = size_of(Tile).rows, columns = size_of(Tile).columns;
   static constexpr int group_rows = rows / 2;
   static constexpr int threads = 2 * arch::warpgroup_size;
@@ -32,69 +33,93 @@ void with_wgmma_tile(WgmmaTile tile, Run run) {
   if (tile == WgmmaTile::wide) run(WgmmaTilePolicy<WgmmaTile::wide>{});
 }
 
-// A box of TMA has lines of as many elements as a slice is deep; after eight its swizzle repeats.
+// A box of TMA has lines of as many elements as a slice is deep; after eight its swizzle repeats. One of lines across
+// the depth has as many.
 inline constexpr int element_bytes = static_cast<int>(sizeof(bf16)),
                      line_bytes = static_cast<int>(swizzle_width);
-inline constexpr int line_elements = line_bytes / element_bytes, atom_bytes = 8 * line_bytes;
+inline constexpr int line_elements = line_bytes / element_bytes, atom_bytes = 8 * line_bytes,
+                     box_bytes = line_elements * line_bytes;
 
-// A slice of an operand is one box of lines along the depth, or boxes of as many lines across it as a slice is deep,
-// one after the other.
-template <class P>
+// A slice of an operand is lines along the depth, or boxes of as many lines across it as a slice is deep, one after the
+// other. Several slices may be parts of one stage of a, see StripLayout.
+template <class P, int LinesOfA, unsigned StagesOfA>
 struct WgmmaStages {
   static_assert(P::depth == line_elements);
-  static constexpr int box_bytes = P::depth * line_bytes;  // of lines across the depth
-  alignas(atom_bytes) unsigned char a[P::stages][P::rows * line_bytes];
+  alignas(atom_bytes) unsigned char a[StagesOfA][LinesOfA * line_bytes];
   alignas(atom_bytes) unsigned char b[P::stages][P::columns * line_bytes];
 };
 
-// Phases end when a slice has come to the stage, and when both warpgroups have read it.
-template <class P>
+// The stages of an operand, filled and emptied in turn. Phases end when the bytes of a stage have come, and when all
+// have read them.
+template <unsigned Stages>
 struct WgmmaRing {
-  std::uint64_t filled[P::stages], emptied[P::stages];
+  std::uint64_t filled[Stages], emptied[Stages];
 
   // By all threads of the block; a barrier follows.
-  __device__ __forceinline__ void init() {
-    if (threadIdx.x >= P::stages) return;
+  __device__ __forceinline__ void init(unsigned readers) {
+    if (threadIdx.x >= Stages) return;
     arch::mbarrier_init(&filled[threadIdx.x], 1);
-    arch::mbarrier_init(&emptied[threadIdx.x], P::threads / arch::warpgroup_size);
+    arch::mbarrier_init(&emptied[threadIdx.x], readers);
   }
+  // By the thread that copies: the stage of the i-th filling, which is empty, and will have come with so many bytes.
+  __device__ __forceinline__ unsigned open(unsigned i, unsigned bytes) {
+    arch::mbarrier_wait_parity(&emptied[i % Stages], i / Stages % 2 ^ 1u);  // at once in the first turn
+    arch::mbarrier_arrive_expect_tx(&filled[i % Stages], bytes);
+    return i % Stages;
+  }
+  // By those who read: its stage, which is filled.
+  __device__ __forceinline__ unsigned wait(unsigned i) {
+    arch::mbarrier_wait_parity(&filled[i % Stages], i / Stages % 2);
+    return i % Stages;
+  }
+  __device__ __forceinline__ void release(unsigned i) { arch::mbarrier_arrive(&emptied[i % Stages]); }
+  __device__ __forceinline__ void wait_for_release(unsigned i) {
+    arch::mbarrier_wait_parity(&emptied[i % Stages], i / Stages % 2);
+  }
+};
+
+// Of both operands.
+template <class P, unsigned StagesOfA>
+struct WgmmaRings {
+  WgmmaRing<StagesOfA> a;
+  WgmmaRing<P::stages> b;
+
+  __device__ __forceinline__ void init() {
+    a.init(P::threads / arch::warpgroup_size);
+    b.init(P::threads / arch::warpgroup_size);
+  }
+};
+
+// How slices lie in a stage of a: the first slice is its first lines, with `gap` after each `piece` of them, and each
+// other slice starts `step` lines after the one before. All are multiples of what wgmma reads as a whole: 64 lines of a
+// piece, 8 of others.
+struct StripLayout {
+  int slices = 1, step = 0, piece = 1 << 30, gap = 0;
 };
 
 // Of a thread, in the layout of wgmma: each 64 of its warpgroup's rows.
 template <class P>
 using WgmmaSums = float[P::group_rows / 64][P::columns / 2];
 
-// By one thread: calls copy(stage) for each slice in turn, which has all bytes of a and b copied and reported to the
-// ring.
-template <class P, class Copy>
-__device__ __forceinline__ void copy_wgmma_slices(unsigned slices, WgmmaRing<P>& ring, Copy copy) {
-  for (unsigned slice = 0; slice < slices; ++slice) {
-    const unsigned stage = slice % P::stages, turn = slice / P::stages % 2;
-    arch::mbarrier_wait_parity(&ring.emptied[stage], turn ^ 1u);  // at once in the first turn
-    arch::mbarrier_arrive_expect_tx(&ring.filled[stage], (P::rows + P::columns) * line_bytes);
-    copy(stage);
-  }
-}
-
 // Starts sums += the product of a slice.
 template <class P, arch::Major A, arch::Major B>
-__device__ __forceinline__ void multiply_wgmma_slice(const WgmmaStages<P>& stages, unsigned stage,
-                                                     WgmmaSums<P>& sums) {
+__device__ __forceinline__ void multiply_wgmma_slice(const unsigned char* a, const unsigned char* b,
+                                                     const StripLayout& layout, WgmmaSums<P>& sums) {
   constexpr auto step = [](arch::Major order) {
     return order == arch::Major::k ? element_bytes : line_bytes;
   };
-  constexpr arch::TileStrides strides{WgmmaStages<P>::box_bytes, atom_bytes};
+  constexpr arch::TileStrides strides{box_bytes, atom_bytes};
   const int first_row = static_cast<int>(threadIdx.x) / arch::warpgroup_size * P::group_rows;
   arch::wgmma_fence();
 #pragma unroll
   for (int depth = 0; depth < P::depth; depth += 16) {
-    const auto b = arch::wgmma_descriptor(stages.b[stage] + depth * step(B), strides);
+    const auto columns = arch::wgmma_descriptor(b + depth * step(B), strides);
 #pragma unroll
     for (int i = 0; i < P::group_rows / 64; ++i) {
       // 64 rows are 64 lines along the depth, or a box of lines across it, which are as many bytes.
-      const auto a = arch::wgmma_descriptor(
-          stages.a[stage] + (first_row + 64 * i) * line_bytes + depth * step(A), strides);
-      arch::wgmma_m64k16_bf16<P::columns, A, B>(sums[i], a, b, arch::Sum::add);
+      const int row = first_row + 64 * i, line = row + row / layout.piece * layout.gap;
+      const auto rows = arch::wgmma_descriptor(a + line * line_bytes + depth * step(A), strides);
+      arch::wgmma_m64k16_bf16<P::columns, A, B>(sums[i], rows, columns, arch::Sum::add);
     }
   }
   arch::wgmma_commit();
@@ -102,24 +127,37 @@ __device__ __forceinline__ void multiply_wgmma_slice(const WgmmaStages<P>& stage
 
 // By the two warpgroups: sums += the product of the slices as they come, at least one. After it, neither reads the
 // stages.
-template <class P, arch::Major A, arch::Major B>
-__device__ __forceinline__ void multiply_wgmma_slices(unsigned slices, const WgmmaStages<P>& stages,
-                                                      WgmmaRing<P>& ring, WgmmaSums<P>& sums) {
-  const auto empty = [&](unsigned slice) {
-    if (threadIdx.x % arch::warpgroup_size == 0) arch::mbarrier_arrive(&ring.emptied[slice % P::stages]);
-  };
-  unsigned slice = 0;
+template <class P, arch::Major A, arch::Major B, int LinesOfA, unsigned StagesOfA>
+__device__ __forceinline__ void multiply_wgmma_slices(unsigned slices, const StripLayout& layout,
+                                                      const WgmmaStages<P, LinesOfA, StagesOfA>& stages,
+                                                      WgmmaRings<P, StagesOfA>& rings, WgmmaSums<P>& sums) {
+  const bool releases = threadIdx.x % arch::warpgroup_size == 0;
+  unsigned slice = 0, strip = 0;
+  int of_strip = 0;
   // Neither unrolled nor left before its start, either of which moves the sums of products in flight.
 #pragma unroll 1
   do {
-    arch::mbarrier_wait_parity(&ring.filled[slice % P::stages], slice / P::stages % 2);
-    multiply_wgmma_slice<P, A, B>(stages, slice % P::stages, sums);
+    const unsigned char* const a = stages.a[rings.a.wait(strip)] + of_strip * layout.step * line_bytes;
+    multiply_wgmma_slice<P, A, B>(a, stages.b[rings.b.wait(slice)], layout, sums);
     arch::wgmma_wait<1>();  // the slice before has been read
-    if (slice > 0) empty(slice - 1);
+    if (releases && slice > 0) {
+      rings.b.release(slice - 1);
+      if (of_strip == 0) rings.a.release(strip - 1);
+    }
+    if (++of_strip == layout.slices) {
+      of_strip = 0;
+      ++strip;
+    }
   } while (++slice < slices);
   arch::wgmma_wait<0>();
-  empty(slices - 1);
-  arch::mbarrier_wait_parity(&ring.emptied[(slices - 1) % P::stages], (slices - 1) / P::stages % 2);
+#pragma unroll
+  for (auto& sums_of_64 : sums) arch::wgmma_finish(sums_of_64);
+  if (releases) {
+    rings.b.release(slices - 1);
+    rings.a.release(strip - 1);
+  }
+  rings.b.wait_for_release(slices - 1);
+  rings.a.wait_for_release(strip - 1);
 }
 
 // Calls use(row, column, left, right) for each two neighbours that the thread has of 64 rows, the first if it is so.
