@@ -34,8 +34,10 @@ void check_backward(Problem<bf16>& p, WgmmaTile tile) {
 void check_weight(Problem<bf16>& p, WgmmaTile tile, int parts) {
   INFO(simt::name(p.g) << ", tile " << static_cast<int>(tile) << ", parts " << parts);
   p.dweight.restore();
+  p.dbias.restore();
   simt::kernels::run_with(tile, parts, p.backward_weight(on_device));
   CHECK(error_of(p.dweight) < gradient_tolerance);
+  CHECK(error_of(p.dbias) < gradient_tolerance);
 }
 
 constexpr Conv2dOptions late{.pad_begin = 0, .pad_end = 2}, early{.pad_begin = 1, .pad_end = 0};
@@ -126,11 +128,12 @@ TEST_CASE("wgmma gives the same bits under every schedule") {
           simt::kernels::run_with(tile, backward.backward_data(on_device));
           simt::kernels::run_with(tile, 2, weight.backward_weight(on_device));
         },
-        forward.y, forward.moments, backward.dx, backward.dx2, weight.dweight);
+        forward.y, forward.moments, backward.dx, backward.dx2, weight.dweight, weight.dbias);
     CHECK(error_of(forward.y) < tolerance);
     CHECK(error_of(backward.dx) < tolerance);
     CHECK(error_of(backward.dx2) < tolerance);
     CHECK(error_of(weight.dweight) < gradient_tolerance);
+    CHECK(error_of(weight.dbias) < gradient_tolerance);
   }
 }
 
@@ -176,7 +179,8 @@ TEST_CASE("wgmma multiplies and copies for gradients of weights what it must", "
   for (const WgmmaTile tile : tiles) {
     const auto [rows, columns, depth] = size_of(tile);
     INFO("tile " << rows << " x " << columns);
-    Problem<bf16> p{.g = geometry({1, 2, 128, columns / 2, columns / 2}, rows, 1, no_padding)};
+    Problem<bf16> p{.g = geometry({1, 2, 128, columns / 2, columns / 2}, rows, 1, no_padding),
+                    .present = none};
     const std::int64_t slices = 256 / depth;
     for (const int parts : {1, 2}) {
       Executor::instance().sum = {};
@@ -192,6 +196,11 @@ TEST_CASE("wgmma multiplies and copies for gradients of weights what it must", "
       CHECK(sum.global_stores.bytes == gradient);
       CHECK(sum.global_loads.bytes == gradient + 2 * slices * depth * (rows + columns));
     }
+    p.present = Which::bias;  // is summed from the slices
+    Executor::instance().sum = {};
+    simt::kernels::run_with(tile, 1, p.backward_weight(on_device));
+    CHECK(Executor::instance().sum.bulk_copies == slices * (rows + columns) / 64);
+    CHECK(Executor::instance().sum.shared_loads.bank_conflicts == 0);
   }
 }
 

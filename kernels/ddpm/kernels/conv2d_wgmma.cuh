@@ -102,9 +102,11 @@ __global__ __launch_bounds__(arch::has_wgmma ? P::block_threads : 1) void conv2d
           shared.rings, sums);
 #pragma unroll
       for (int i = 0; i < P::group_rows / 64; ++i)
-        for_each_pair<P>(sums[i], [&](int row, int column, float left, float right) {
-          Pack<float, 2>{{left, right}}.store(shared.output.at(64 * i + row, column));
-        });
+#pragma unroll
+        for (int first = 0; first < P::columns; first += 64)
+          for_each_pair<P>(sums[i], first, [&](int row, int column, float left, float right) {
+            Pack<float, 2>{{left, right}}.store(shared.output.at(64 * i + row, column));
+          });
     } else if (threadIdx.x == P::threads) {
       copy_slices<P>(p, tile, start, shared);
     }

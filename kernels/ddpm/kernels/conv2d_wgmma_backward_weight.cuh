@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
-// Convolution of bf16, backward to the weight, on the tensor cores of compute capability 9.0a.
+// Convolution of bf16, backward to weight and bias, on the tensor cores of compute capability 9.0a.
 // Math and parameters: ddpm/ops/conv2d.hpp.
 // Algorithm: the implicit GEMM of conv2d_mma_backward_weight.cuh by wgmma, where dy skips no pixels of x. The pixels
 // of a slice are a box of the images, which TMA copies from dy, and from x moved by a tap, with zeros for the padding.
-// Both operands are neighbours across the product, as wgmma takes them. Parts of the pixels are added by the same
-// kernel in the same order.
+// Both operands are neighbours across the product, as wgmma takes them. In blocks of the
+// first columns two more warps sum dy, for the bias. Parts of the pixels are added by the same kernel in the same
+// order.
 // Cost: the multiplications of the definition, rounded up to tiles; reads x once per tap and tile of rows and dy
 // once per tile of columns, mostly from L2.  Bound: wgmma, or L2.
 #pragma once
@@ -16,6 +17,8 @@
 #include <ddpm/kernels/conv2d_wgmma.cuh>
 
 namespace ddpm::kernels {
+
+inline constexpr unsigned bias_warps = 2;  // of the warpgroup that copies, after the one that does
 
 struct WgmmaBackwardWeight {
   Conv2dBackwardWeightPart<bf16> part;
@@ -88,6 +91,37 @@ __device__ __forceinline__ void copy_slices(const WgmmaBackwardWeight& p, const 
   }
 }
 
+// By bias_warps: sums dy as it comes, and adds to dbias, or writes a part.
+template <class P>
+__device__ __forceinline__ void add_bias_gradient(const Conv2dBackwardWeightPart<bf16>& p,
+                                                  const WgmmaWeightTile& tile, WgmmaWeightShared<P>& shared) {
+  constexpr int boxes = P::rows / line_elements / static_cast<int>(bias_warps);
+  const int warp = static_cast<int>(threadIdx.x - P::threads) / warp_size - 1;
+  const int first_channel = 2 * (static_cast<int>(threadIdx.x) % warp_size);  // of each box
+  float sum[boxes][2] = {};
+  for (unsigned slice = 0; slice < tile.slices; ++slice) {
+    const unsigned char* const slices =
+        shared.stages.a[shared.rings.a.wait(slice)] + warp * boxes * box_bytes;
+#pragma unroll
+    for (int box = 0; box < boxes; ++box)
+#pragma unroll 8
+      for (int pixel = 0; pixel < P::depth; ++pixel) {
+        const int offset = box * box_bytes + pixel * line_bytes + first_channel * element_bytes;
+        const auto pair = Pack<bf16, 2>::load(
+            reinterpret_cast<const bf16*>(slices + arch::swizzle_128(static_cast<unsigned>(offset))));
+        sum[box][0] += static_cast<float>(pair[0]);
+        sum[box][1] += static_cast<float>(pair[1]);
+      }
+    __syncwarp();
+    if (first_channel == 0) shared.rings.a.release(slice);
+  }
+#pragma unroll
+  for (int box = 0; box < boxes; ++box)
+#pragma unroll
+    for (int i = 0; i < 2; ++i)
+      p.add_to_bias(tile.first_row + (warp * boxes + box) * line_elements + first_channel + i, sum[box][i]);
+}
+
 // Adds to dweight, or writes a part.
 template <class P>
 __device__ __forceinline__ void add_wgmma_gradient(const Conv2dBackwardWeightPart<bf16>& p,
@@ -96,21 +130,23 @@ __device__ __forceinline__ void add_wgmma_gradient(const Conv2dBackwardWeightPar
   const int columns = g.taps() * g.channels();
   float* const to = p.partial ? p.partial + std::int64_t{blockIdx.y} * g.cout * columns : p.op.dweight;
 #pragma unroll
-  for (int i = 0; i < P::group_rows / 64; ++i) {
-    const auto for_each = [&](auto use) {
-      for_each_pair<P>(sums[i], [&](int row, int column, float& left, float& right) {
-        const int r = tile.first_row + 64 * i + row, c = tile.first_column + column;
-        if (r < g.cout && c < columns) use(to + std::int64_t{r} * columns + c, left, right);
-      });
-    };
-    if (!p.partial)  // all loads before the first store, so that they overlap
-      for_each([](const float* from, float& left, float& right) {
-        const auto earlier = Pack<float, 2>::load(from);
-        left += earlier[0];
-        right += earlier[1];
-      });
-    for_each([](float* at, float left, float right) { Pack<float, 2>{{left, right}}.store(at); });
-  }
+  for (int i = 0; i < P::group_rows / 64; ++i)
+#pragma unroll
+    for (int first = 0; first < P::columns; first += 64) {
+      const auto for_each = [&](auto use) {
+        for_each_pair<P>(sums[i], first, [&](int row, int column, float& left, float& right) {
+          const int r = tile.first_row + 64 * i + row, c = tile.first_column + column;
+          if (r < g.cout && c < columns) use(to + std::int64_t{r} * columns + c, left, right);
+        });
+      };
+      if (!p.partial)  // all loads before the first store, so that they overlap
+        for_each([](const float* from, float& left, float& right) {
+          const auto earlier = Pack<float, 2>::load(from);
+          left += earlier[0];
+          right += earlier[1];
+        });
+      for_each([](float* at, float left, float right) { Pack<float, 2>{{left, right}}.store(at); });
+    }
 }
 
 // See conv2d_wgmma_kernel for what it is compiled to.
@@ -120,8 +156,8 @@ __global__ __launch_bounds__(arch::has_wgmma ? P::block_threads : 1) void conv2d
   if constexpr (arch::has_wgmma) {
     auto& shared = shared_memory<WgmmaWeightShared<P>>();
     const auto tile = WgmmaWeightTile::of_block<P>(p.part);
-    const bool multiplies = multiplies_slices<P>();
-    shared.rings.init();
+    const bool multiplies = multiplies_slices<P>(), has_bias = p.part.op.dbias && tile.first_column == 0;
+    shared.rings.init(has_bias ? bias_warps : 0);
     __syncthreads();
     if (multiplies) {
       WgmmaSums<P> sums = {};
@@ -130,6 +166,8 @@ __global__ __launch_bounds__(arch::has_wgmma ? P::block_threads : 1) void conv2d
       add_wgmma_gradient<P>(p.part, tile, sums);
     } else if (threadIdx.x == P::threads) {
       copy_slices<P>(p, tile, shared);
+    } else if (has_bias && threadIdx.x / warp_size - P::threads / warp_size - 1 < bias_warps) {
+      add_bias_gradient<P>(p.part, tile, shared);
     }
   }
 }

@@ -84,8 +84,9 @@ struct WgmmaRings {
   WgmmaRing<StagesOfA> a;
   WgmmaRing<P::stages> b;
 
-  __device__ __forceinline__ void init() {
-    a.init(P::threads / arch::warpgroup_size);
+  // Others than the two warpgroups may read a.
+  __device__ __forceinline__ void init(unsigned others = 0) {
+    a.init(P::threads / arch::warpgroup_size + others);
     b.init(P::threads / arch::warpgroup_size);
   }
 };
@@ -160,15 +161,18 @@ __device__ __forceinline__ void multiply_wgmma_slices(unsigned slices, const Str
   rings.a.wait_for_release(strip - 1);
 }
 
-// Calls use(row, column, left, right) for each two neighbours that the thread has of 64 rows, the first if it is so.
+// Calls use(row, column, left, right) for each two neighbours that the thread has of 64 rows, the first if it is so, and
+// 64 columns.
 template <class P, class Sums, class Use>
-__device__ __forceinline__ void for_each_pair(Sums& sums, Use use) {
+__device__ __forceinline__ void for_each_pair(Sums& sums, int first_column, Use use) {
   const int thread = static_cast<int>(threadIdx.x), lane = thread % warp_size;
   const int first_row = thread / arch::warpgroup_size * P::group_rows +
                         thread % arch::warpgroup_size / warp_size * 16 + lane / 4;
 #pragma unroll
-  for (int j = 0; j < P::columns / 4; ++j)  // of the upper and the lower half of 16 rows, in turn
-    use(first_row + j % 2 * 8, j / 2 * 8 + lane % 4 * 2, sums[2 * j], sums[2 * j + 1]);
+  for (int j = 0; j < 16; ++j) {  // of the upper and the lower half of 16 rows, in turn
+    const int first = first_column / 2 + 2 * j;
+    use(first_row + j % 2 * 8, first_column + j / 2 * 8 + lane % 4 * 2, sums[first], sums[first + 1]);
+  }
 }
 
 // Whether the thread multiplies; the others copy. The same for all lanes, as the compiler sees.
