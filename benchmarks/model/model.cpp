@@ -23,7 +23,7 @@ using simt::PlannedOp;
 namespace {
 
 constexpr int batches[] = {16, 64, 128};
-constexpr const char* tile_names[] = {"128x128", "64x128", "64x64"};
+constexpr const char* tile_names[] = {"256x128", "128x128", "64x128", "64x64"};
 constexpr const char* wgmma_tile_names[] = {"128x128", "256x128", "128x256"};
 
 bool begins_with(const std::string& text, const char* part) { return text.rfind(part, 0) == 0; }
@@ -31,12 +31,12 @@ bool contains(const std::string& text, const char* part) { return text.find(part
 
 // Registers: ptxas of CUDA 13.0 for sm_80 and sm_90, the most of the three passes.
 Tile tile_of(MmaTile name, std::size_t shared_bytes) {
-  constexpr int registers_of[] = {242, 162, 126};
+  constexpr int registers_of[] = {242, 242, 162, 126};
   const kernels::MmaTileSize size = kernels::size_of(name);
   return {size.rows,
           size.columns,
           size.depth,
-          4,
+          kernels::warps_of(name),
           registers_of[static_cast<int>(name)],
           static_cast<int>(shared_bytes)};
 }
@@ -192,6 +192,22 @@ std::vector<PlannedOp> convolutions(const Gpu& gpu, int batch) {
   return found;
 }
 
+std::vector<MmaTile> tiles_for(const Gpu& gpu, ConvolutionPass pass) {
+  std::vector<MmaTile> tiles;
+  for (const MmaTile tile : {MmaTile::tall, MmaTile::large, MmaTile::flat, MmaTile::small})
+    if (kernels::can_have(gpu.properties, tile) &&
+        !(pass == ConvolutionPass::backward_weight && tile == MmaTile::flat))
+      tiles.push_back(tile);
+  return tiles;
+}
+
+std::string names_of(const std::vector<MmaTile>& tiles) {
+  std::string names;
+  for (const MmaTile tile : tiles)
+    names += (names.empty() ? "" : " / ") + std::string(tile_names[static_cast<int>(tile)]);
+  return names;
+}
+
 // The library's choice, and the time of every tile with it.
 void print_choice(const Gpu& gpu, const Conv2dGeometry& g, ConvolutionPass pass, double& worst) {
   const bool is_weight = pass == ConvolutionPass::backward_weight;
@@ -204,8 +220,7 @@ void print_choice(const Gpu& gpu, const Conv2dGeometry& g, ConvolutionPass pass,
     choice.tile = kernels::choose_mma_tile(gpu.properties, std::int64_t{g.n} * g.h * g.w, g.channels());
   double chosen = 0, best = 1e9;
   std::string times;
-  for (const MmaTile tile : {MmaTile::large, MmaTile::flat, MmaTile::small}) {
-    if (is_weight && tile == MmaTile::flat) continue;
+  for (const MmaTile tile : tiles_for(gpu, pass)) {
     const double ms = 1e3 * predict(gpu, simt::plan_convolution(g, pass, {tile, choice.parts})).seconds;
     if (tile == choice.tile) chosen = ms;
     best = std::min(best, ms);
@@ -220,7 +235,9 @@ void print_choice(const Gpu& gpu, const Conv2dGeometry& g, ConvolutionPass pass,
 
 void print_choices(const Gpu& gpu, int batch) {
   std::printf("\n## Tiles, %s, batch %d\n\n", gpu.name, batch);
-  std::printf("The choice, and ms by 128x128 / 64x128 / 64x64 (weight: 128x128 / 64x64).\n\n");
+  std::printf("The choice, and ms by %s (weight: %s).\n\n",
+              names_of(tiles_for(gpu, ConvolutionPass::forward)).c_str(),
+              names_of(tiles_for(gpu, ConvolutionPass::backward_weight)).c_str());
   std::printf("| x | forward | data | weight |\n| --- | --- | --- | --- |\n");
   double worst = 1;
   for (const PlannedOp& op : convolutions(gpu, batch)) {
@@ -265,23 +282,6 @@ void print_wgmma(const Gpu& gpu, int batch) {
   }
 }
 
-// Products on tensor cores if there were one more tile, used where it is faster.
-void print_other_tile(const Gpu& gpu, int batch, const Tile& other) {
-  double now = 0, then = 0;
-  for (const PlannedOp& op : simt::plan_training_step(gpu.properties, UNetConfig::cifar10(), batch)) {
-    if (!op.convolution || !contains(op.kernels.front().name, "MmaTilePolicy")) continue;
-    const double own = kernel_seconds(gpu, op, op.kernels.front());
-    Product p = product_of(op, op.kernels.front());
-    const double parts = pass_of(op) == ConvolutionPass::backward_weight ? op.kernels.front().grid.y : 1;
-    p.blocks = parts * ceil_div(p.rows, other.rows) * ceil_div(p.columns, other.columns);
-    now += own;
-    then += std::min(own, seconds_of(gpu, other, p));
-  }
-  std::printf(
-      "\n%s: convolutions and linear layers multiply for %.2f ms, with tiles of %d x %d too for %.2f ms.\n",
-      gpu.name, 1e3 * now, other.rows, other.columns, 1e3 * then);
-}
-
 }  // namespace
 
 int main() {
@@ -295,9 +295,6 @@ int main() {
                   1e3 * step_seconds(gpu, 128));
       print_wgmma(gpu, 128);
     }
-  std::printf("\n## A larger tile\n");
-  for (const Gpu& gpu : gpus)
-    if (gpu.wgmma == 0) print_other_tile(gpu, 128, {256, 128, 32, 8, 242, 136 << 10});
   for (const Gpu& gpu : gpus)
     if (gpu.wgmma == 0)
       for (const int batch : batches) print_choices(gpu, batch);

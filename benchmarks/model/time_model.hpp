@@ -28,11 +28,11 @@ struct Gpu {
 
 inline constexpr Gpu gpus[] = {
     // 312 TFLOP/s; 5120 bytes per clock of L2, of which reads in no order get some three quarters.
-    {"A100 SXM 80 GB", {108}, 1.41e9, 2048, 36, 2.04e12, 40e6, 164 << 10},
+    {"A100 SXM 80 GB", {108, 80, 163 << 10}, 1.41e9, 2048, 36, 2.04e12, 40e6, 164 << 10},
     // 989 TFLOP/s are those of wgmma, 4096 per clock; mma.sync gets 63 % (arXiv 2402.13499). L2: 5.5 to 6 TB/s were
     // measured on the 114 multiprocessors of the PCIe card.
-    {"H100 SXM", {132}, 1.755e9, 0.63 * 4096, 28, 3.35e12, 50e6, 228 << 10},
-    {"H100 SXM with wgmma", {132, 90}, 1.755e9, 0.63 * 4096, 28, 3.35e12, 50e6, 228 << 10, 4096},
+    {"H100 SXM", {132, 80, 227 << 10}, 1.755e9, 0.63 * 4096, 28, 3.35e12, 50e6, 228 << 10},
+    {"H100 SXM with wgmma", {132, 90, 227 << 10}, 1.755e9, 0.63 * 4096, 28, 3.35e12, 50e6, 228 << 10, 4096},
     // 165 TFLOP/s with sums in float; L2: about 5 TB/s.
     {"RTX 4090", {128}, 2.52e9, 512, 16, 1.008e12, 72e6, 100 << 10},
 };

@@ -53,7 +53,9 @@ struct CudaSim {
   }
   MemoryStats memory() const { return simt::DeviceMemory::instance().stats(); }
   // Those of an H100.
-  static GpuProperties properties() { return {.multiprocessors = 132, .capability = 90}; }
+  static GpuProperties properties() {
+    return {.multiprocessors = 132, .capability = 90, .shared_bytes = 227 << 10};
+  }
 };
 
 static_assert(GpuLike<CudaSim> && GraphDevice<CudaSim>);

@@ -267,7 +267,8 @@ class Cuda {
     };
     return {.multiprocessors = attribute(cudaDevAttrMultiProcessorCount),
             .capability = 10 * attribute(cudaDevAttrComputeCapabilityMajor) +
-                          attribute(cudaDevAttrComputeCapabilityMinor)};
+                          attribute(cudaDevAttrComputeCapabilityMinor),
+            .shared_bytes = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin)};
   }
 
  private:

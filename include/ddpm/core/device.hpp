@@ -33,7 +33,8 @@ concept Device = std::copyable<D> && std::is_trivially_copyable_v<D> &&
 // What the choice of a kernel depends on.
 struct GpuProperties {
   int multiprocessors;
-  int capability = 80;  // 10 * major + minor
+  int capability = 80;          // 10 * major + minor
+  int shared_bytes = 99 << 10;  // that a block may have; the default is the least since capability 8.0
 };
 
 // Runs the kernels of kernels/ddpm/kernels: Cuda, and the host executor of the tests.

@@ -246,6 +246,7 @@ void launch_conv2d_mma(const D& device, const Op<bf16>& op) {
     lacks_moments = op.moments && !mma_gives_moments(op.shape);
     if (lacks_moments) p.op.moments = nullptr;
   }
+  static_assert(sizeof(MmaGatherShared<P, G>) <= P::shared_limit);
   launch_kernel<MmaGatherShared<P, G>>(device, gather_grid<P>(p), P::threads, conv2d_mma_kernel<P, Op>, p);
   if constexpr (G::is_forward)
     if (lacks_moments) launch_channel_moments(device, op);

@@ -76,21 +76,21 @@ std::int64_t mma_tiles_of_weight(const Conv2dGeometry& g) {
 
 template <class P, GpuLike D>
 void launch_conv2d_backward_weight_mma(const D& device, const Conv2dBackwardWeight<bf16>& op, int parts) {
-  using Staging = MmaStaging<P, P::rows, Neighbours::across>;
+  using Gradients = MmaStaging<P, P::rows, Neighbours::across>;
+  using Taps = MmaStaging<P, P::columns, Neighbours::across>;
   launch_in_parts(device, op, parts, P::depth, [&](const Conv2dBackwardWeightPart<bf16>& p) {
-    launch_kernel<MmaStages<P, Staging, Staging>>(
+    launch_kernel<MmaStages<P, Gradients, Taps>>(
         device, {static_cast<unsigned>(mma_tiles_of_weight<P>(op.shape)), static_cast<unsigned>(parts)},
         P::threads, conv2d_backward_weight_mma_kernel<P>, p);
   });
 }
 
-// Calls run(policy) with the tile's, which is large or small.
+// Calls run(policy) with the tile's, which is not flat.
 template <class Run>
 void with_mma_weight_tile(MmaTile tile, Run run) {
-  if (tile == MmaTile::large)
-    run(MmaTilePolicy<MmaTile::large>{});
-  else
-    run(MmaTilePolicy<MmaTile::small>{});
+  if (tile == MmaTile::tall) run(MmaTilePolicy<MmaTile::tall>{});
+  if (tile == MmaTile::large) run(MmaTilePolicy<MmaTile::large>{});
+  if (tile == MmaTile::small) run(MmaTilePolicy<MmaTile::small>{});
 }
 
 }  // namespace ddpm::kernels

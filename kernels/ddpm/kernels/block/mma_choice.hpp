@@ -13,7 +13,7 @@
 
 namespace ddpm::kernels {
 
-enum class MmaTile { large, flat, small };
+enum class MmaTile { tall, large, flat, small };
 
 // Of the product: rows x columns, and the depth of a slice.
 struct MmaTileSize {
@@ -21,8 +21,19 @@ struct MmaTileSize {
 };
 
 constexpr MmaTileSize size_of(MmaTile tile) {
-  constexpr MmaTileSize sizes[] = {{128, 128, 32}, {64, 128, 32}, {64, 64, 64}};
+  constexpr MmaTileSize sizes[] = {{256, 128, 32}, {128, 128, 32}, {64, 128, 32}, {64, 64, 64}};
   return sizes[static_cast<int>(tile)];
+}
+
+// Of a block; two of them side by side.
+constexpr int warps_of(MmaTile tile) { return tile == MmaTile::tall ? 8 : 4; }
+
+// That a block may use, in bytes. Without the tall tile, what GpuProperties have at least.
+constexpr int shared_limit_of(MmaTile tile) {
+  return tile == MmaTile::tall ? 136 << 10 : GpuProperties{}.shared_bytes;
+}
+constexpr bool can_have(const GpuProperties& gpu, MmaTile tile) {
+  return shared_limit_of(tile) <= gpu.shared_bytes;
 }
 
 // rows x columns sums over a depth.
@@ -73,8 +84,11 @@ constexpr std::int64_t time_of(const GpuProperties& gpu, const MmaProduct& p,
 // For the forward and the backward pass to the data, whose rows are pixels.
 constexpr MmaTile choose_mma_tile(const GpuProperties& gpu, std::int64_t rows, std::int64_t columns) {
   MmaTile best = MmaTile::large;
-  for (const MmaTile tile : {MmaTile::flat, MmaTile::small}) {
+  for (const MmaTile tile : {MmaTile::tall, MmaTile::flat, MmaTile::small}) {
     const MmaProduct p{rows, columns, size_of(MmaTile::small).depth};
+    if (!can_have(gpu, tile)) continue;
+    // Nothing runs beside a tall tile, so most multiprocessors should have one.
+    if (tile == MmaTile::tall && 4 * tiles_of(p, size_of(tile)) < 3 * gpu.multiprocessors) continue;
     if (time_of(gpu, p, MmaChoice{tile, 1}) < time_of(gpu, p, MmaChoice{best, 1})) best = tile;
   }
   return best;
@@ -104,6 +118,8 @@ TileChoice<Tile> choose_weight_tile(const GpuProperties& gpu, const Conv2dGeomet
 }
 
 inline MmaChoice choose_mma_weight(const GpuProperties& gpu, const Conv2dGeometry& g) {
+  if (can_have(gpu, MmaTile::tall))
+    return choose_weight_tile(gpu, g, {MmaTile::large, MmaTile::tall, MmaTile::small});
   return choose_weight_tile(gpu, g, {MmaTile::large, MmaTile::small});
 }
 

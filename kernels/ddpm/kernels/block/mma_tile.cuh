@@ -14,19 +14,21 @@
 
 namespace ddpm::kernels {
 
-// A block of 2 x 2 warps computes rows x columns of the product.
+// A block of warps, two side by side, computes rows x columns of the product.
 template <MmaTile Tile>
 struct MmaTilePolicy {
   static constexpr int rows = size_of(Tile).rows, columns = size_of(Tile).columns;
-  static constexpr int warp_rows = rows / 2, warp_columns = columns / 2;
-  static constexpr int threads = 4 * warp_size;
+  static constexpr int warp_rows = rows / (warps_of(Tile) / 2), warp_columns = columns / 2;
+  static constexpr int threads = warps_of(Tile) * warp_size;
   static constexpr int depth = size_of(Tile).depth;  // of a slice
   static constexpr int stages = 4;                   // slices in shared memory
+  static constexpr int shared_limit = shared_limit_of(Tile);
 };
 
 // Calls run(policy) with the tile's.
 template <class Run>
 void with_mma_tile(MmaTile tile, Run run) {
+  if (tile == MmaTile::tall) run(MmaTilePolicy<MmaTile::tall>{});
   if (tile == MmaTile::large) run(MmaTilePolicy<MmaTile::large>{});
   if (tile == MmaTile::flat) run(MmaTilePolicy<MmaTile::flat>{});
   if (tile == MmaTile::small) run(MmaTilePolicy<MmaTile::small>{});
