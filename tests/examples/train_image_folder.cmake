@@ -3,10 +3,11 @@
 cmake_minimum_required(VERSION 3.25)
 
 file(REMOVE_RECURSE ${WORK})
+file(COPY ${DATA}/ DESTINATION ${WORK}/images)
 foreach(run "whole --steps 3" "parted --steps 2" "parted --steps 3 --resume")
   separate_arguments(run)
   list(POP_FRONT run folder)
-  execute_process(COMMAND ${PROGRAM} ${DATA} --size 16 --channels 32,32 --batch 2 --samples 4 --out ${WORK}/${folder} ${run}
+  execute_process(COMMAND ${PROGRAM} ${WORK}/images --size 16 --channels 32,32 --batch 2 --samples 4 --out ${WORK}/${folder} ${run}
     COMMAND_ERROR_IS_FATAL ANY)
 endforeach()
 foreach(file unet/diffusion_pytorch_model.safetensors training_state.safetensors)
