@@ -123,8 +123,8 @@ double bytes_of(const Gpu& gpu, const PlannedOp& op) {
   double again = 0;
   if (op.norm) {
     const double x = 1.0 * op.norm->n * op.norm->hw * op.norm->channels() * sizeof(bf16);
-    if (contains(op.name, "Backward")) again = 2 * x;
     if (op.kernels.size() == 3) again = x;
+    if (op.kernels.size() == 4) again = 2 * x;  // backward
     if (again < reused_in_l2 * gpu.l2_bytes) again = 0;
   }
   return static_cast<double>(op.cost.bytes) + again;

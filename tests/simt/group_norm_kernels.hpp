@@ -10,8 +10,10 @@ namespace ddpm::simt::kernels {
 template <class Params>
 void run(const Params& params);
 
-// By the kernels for samples of any size, also where they fit into registers.
+// By the kernels for samples of any size, also where they fit into a block.
 template <class T>
 void run_streaming(const GroupNormForward<T>& params);
+template <class T>
+void run_streaming(const GroupNormBackward<T>& params);
 
 }  // namespace ddpm::simt::kernels

@@ -8,8 +8,6 @@
 // Cost: reads x once, or twice where it does not fit, and writes y once.  Bound: DRAM bandwidth.
 #pragma once
 
-#include <numeric>
-
 #include <ddpm/core/tensor.hpp>
 #include <ddpm/kernels/block/channel_norm.cuh>
 #include <ddpm/kernels/block/moments.cuh>
@@ -17,11 +15,9 @@
 
 namespace ddpm::kernels {
 
-// The slab of a block: all pixels of whole groups of one sample.
 struct GroupNormSlabPolicy : GroupNormPolicy {
   static constexpr int items = 8;
   static constexpr int pixels = items;
-  static constexpr int least_bytes = 64;  // of a pixel, where a block does not have all of its channels
 };
 
 template <class T>
@@ -201,22 +197,6 @@ __global__ __launch_bounds__(P::threads) void group_norm_apply_kernel(
   }
 }
 
-// Tiles in which a block has whole groups and all their pixels in registers; no columns if there are none.
-template <int V, class T>
-ChannelTiles slab_tiles(const GroupNormGeometry& s) {
-  using P = GroupNormSlabPolicy;
-  constexpr int element = static_cast<int>(sizeof(T)), sector = 32;
-  const int rows = std::max(1, static_cast<int>(blocks_for(s.hw, P::items))), packs = s.channels() / V;
-  int columns = std::min({P::most_columns, P::threads / rows, packs});
-  if (columns < packs) {
-    // Blocks share no group and no sector of memory.
-    const int unit = std::lcm(s.channels_per_group(), sector / element) / V;
-    columns -= columns % unit;
-    if (columns * V * element < P::least_bytes) return {};
-  }
-  return columns == 0 ? ChannelTiles{} : channel_tiles<P>(s.hw, packs, columns);
-}
-
 template <int V, GpuLike D, class T>
 void launch_group_norm_slab(const D& device, const GroupNormForward<T>& p, const ChannelTiles& tiles) {
   using P = GroupNormSlabPolicy;
@@ -241,7 +221,7 @@ void launch_group_norm_streaming(const D& device, const GroupNormForward<T>& p) 
 
 template <int V, GpuLike D, class T>
 void launch_group_norm(const D& device, const GroupNormForward<T>& p) {
-  const ChannelTiles slab = slab_tiles<V, T>(p.shape);
+  const ChannelTiles slab = slab_tiles<GroupNormSlabPolicy, V, T>(p.shape);
   if (slab.columns > 0)
     launch_group_norm_slab<V>(device, p, slab);
   else

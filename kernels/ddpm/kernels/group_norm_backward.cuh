@@ -2,8 +2,9 @@
 // Gradients of group normalisation.  Math and parameters: ddpm/ops/group_norm.hpp.
 // Algorithm: sums of dv, of dv * x and of x by channel, where dv is the gradient before the activation and x is
 // normalised; one warp folds those of a group to what dx needs, and to the sums of dx, which are linear in them;
-// dx; the gradients of gamma and beta as column sums over the samples.
-// Cost: reads x and dy twice, writes dx once.  Bound: DRAM bandwidth.
+// dx; the gradients of gamma and beta as column sums over the samples. Where whole groups of a sample fit into the
+// shared memory of a block, one kernel does all but the last; larger samples take one for each step.
+// Cost: reads x and dy once, or twice where they do not fit, writes dx once.  Bound: DRAM bandwidth.
 #pragma once
 
 #include <ddpm/core/tensor.hpp>
@@ -46,6 +47,21 @@ struct ChannelGradientsShared {
   }
 };
 
+// sums += those of a pixel.
+template <int V, class T>
+__device__ __forceinline__ void add_pixel(const ChannelNorm<V>& norm, Activation activation,
+                                          const Pack<T, V>& x, const Pack<T, V>& dy,
+                                          GradientSums (&sums)[V]) {
+#pragma unroll
+  for (int v = 0; v < V; ++v) {
+    const float normalised = norm.normalised(v, static_cast<float>(x[v]));
+    const float dv = norm.gradient(v, normalised, static_cast<float>(dy[v]), activation);
+    sums[v].dv += dv;
+    sums[v].dv_x += dv * normalised;
+    sums[v].x += normalised;
+  }
+}
+
 template <class P, int V, class T>
 __global__ __launch_bounds__(P::threads) void group_norm_backward_partials_kernel(
     const __grid_constant__ GroupNormBackwardTiles<T> p) {
@@ -62,17 +78,8 @@ __global__ __launch_bounds__(P::threads) void group_norm_backward_partials_kerne
       load_pixels<CacheHint::keep>(x_from, own, begin, x);
       load_pixels<CacheHint::keep>(dy_from, own, begin, dy);
 #pragma unroll
-      for (int i = 0; i < P::backward_items; ++i) {
-        if (begin + i >= own.count) continue;
-#pragma unroll
-        for (int v = 0; v < V; ++v) {
-          const float normalised = norm.normalised(v, static_cast<float>(x[i][v]));
-          const float dv = norm.gradient(v, normalised, static_cast<float>(dy[i][v]), p.op.activation);
-          sums[v].dv += dv;
-          sums[v].dv_x += dv * normalised;
-          sums[v].x += normalised;
-        }
-      }
+      for (int i = 0; i < P::backward_items; ++i)
+        if (begin + i < own.count) add_pixel(norm, p.op.activation, x[i], dy[i], sums);
     }
   }
 #pragma unroll
@@ -156,26 +163,20 @@ __global__ __launch_bounds__(P::threads) void group_norm_backward_sums_kernel(
   }
 }
 
-template <class P, int V, class T>
-__global__ __launch_bounds__(P::threads) void group_norm_backward_kernel(
-    const __grid_constant__ GroupNormBackwardTiles<T> p) {
-  const GroupNormGeometry& s = p.op.shape;
-  const auto own = ChannelTile::of_thread<V>(p.tiles, s.hw, s.channels());
-  if (own.count == 0) return;
-  const ChannelNorm<V> norm(p.op, own);
-  float mean[V], mean_normalised[V];
-  for_each_group<V>(s, own, [&](int v, std::int64_t group) {
-    mean[v] = p.means[2 * group];
-    mean_normalised[v] = p.means[2 * group + 1];
-  });
-  const auto x_from = joined_column(p.op.x, p.op.x2, s, own),
-             add_from = joined_column(p.op.add, p.op.add2, s, own);
-  const auto dy_from = pixel_column(p.op.dy, s.hw, s.channels(), own);
-  const auto to = joined_column(p.op.dx, p.op.dx2, s, own);
+// dx of a thread's pixels; means_of(group) are those of a group, load(begin, x, dy) brings both from the thread's
+// pixel number `begin` on.
+template <class P, int V, class T, class MeansOf, class Load>
+__device__ __forceinline__ void store_gradients(const GroupNormBackward<T>& p, const ChannelTile& own,
+                                                MeansOf means_of, Load load) {
+  const GroupNormGeometry& s = p.shape;
+  const ChannelNorm<V> norm(p, own);
+  GradientMeans means[V];
+  for_each_group<V>(s, own, [&](int v, std::int64_t group) { means[v] = means_of(group); });
+  const auto add_from = joined_column(p.add, p.add2, s, own);
+  const auto to = joined_column(p.dx, p.dx2, s, own);
   for (int begin = 0; begin < own.count; begin += P::backward_items) {
     Pack<T, V> x[P::backward_items], dy[P::backward_items], add[P::backward_items] = {};
-    load_pixels<CacheHint::stream>(x_from, own, begin, x);
-    load_pixels<CacheHint::stream>(dy_from, own, begin, dy);
+    load(begin, x, dy);
     if (add_from.data) load_pixels<CacheHint::stream>(add_from, own, begin, add);
 #pragma unroll
     for (int i = 0; i < P::backward_items; ++i) {
@@ -184,13 +185,99 @@ __global__ __launch_bounds__(P::threads) void group_norm_backward_kernel(
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         const float normalised = norm.normalised(v, static_cast<float>(x[i][v]));
-        const float dv = norm.gradient(v, normalised, static_cast<float>(dy[i][v]), p.op.activation);
-        const float du = norm.gain[v] * dv - mean[v] - normalised * mean_normalised[v];
+        const float dv = norm.gradient(v, normalised, static_cast<float>(dy[i][v]), p.activation);
+        const float du = norm.gain[v] * dv - means[v].du - normalised * means[v].du_x;
         dx[v] = static_cast<T>(norm.rstd[v] * du + static_cast<float>(add[i][v]));
       }
       dx.store(to.at(own.pixel(begin + i)));
     }
   }
+}
+
+template <class P, int V, class T>
+__global__ __launch_bounds__(P::threads) void group_norm_backward_kernel(
+    const __grid_constant__ GroupNormBackwardTiles<T> p) {
+  const GroupNormGeometry& s = p.op.shape;
+  const auto own = ChannelTile::of_thread<V>(p.tiles, s.hw, s.channels());
+  if (own.count == 0) return;
+  const auto x_from = joined_column(p.op.x, p.op.x2, s, own);
+  const auto dy_from = pixel_column(p.op.dy, s.hw, s.channels(), own);
+  store_gradients<P, V>(
+      p.op, own,
+      [&](std::int64_t group) {
+        return GradientMeans{p.means[2 * group], p.means[2 * group + 1]};
+      },
+      [&](int begin, auto& x, auto& dy) {
+        load_pixels<CacheHint::stream>(x_from, own, begin, x);
+        load_pixels<CacheHint::stream>(dy_from, own, begin, dy);
+      });
+}
+
+template <int Items>
+struct GradientSlabPolicy : GroupNormPolicy {
+  static constexpr int items = Items;
+  static constexpr int pixels = Items;
+};
+
+template <class P, int V, class T>
+struct GradientSlabShared {
+  Pack<T, V> x[P::items][P::threads], dy[P::items][P::threads];  // of each thread
+  ChannelGradientsShared<V> of_rows;
+  GradientSums of_channel[P::most_columns * V];
+  GradientMeans of_group[P::most_columns * V];
+};
+
+template <class P, int V, class T>
+__global__ __launch_bounds__(P::threads) void group_norm_backward_slab_kernel(
+    const __grid_constant__ GroupNormBackwardTiles<T> p) {
+  auto& shared = shared_memory<GradientSlabShared<P, V, T>>();
+  const GroupNormGeometry& s = p.op.shape;
+  const auto own = ChannelTile::of_thread<V>(p.tiles, s.hw, s.channels());
+  const int thread = static_cast<int>(threadIdx.x), threads = static_cast<int>(blockDim.x);
+  GradientSums sums[V] = {};
+  if (own.count > 0) {
+    const ChannelNorm<V> norm(p.op, own);
+    const auto x_from = joined_column(p.op.x, p.op.x2, s, own);
+    const auto dy_from = pixel_column(p.op.dy, s.hw, s.channels(), own);
+    for (int begin = 0; begin < own.count; begin += P::backward_items) {
+      Pack<T, V> x[P::backward_items], dy[P::backward_items];
+      load_pixels<CacheHint::stream>(x_from, own, begin, x);
+      load_pixels<CacheHint::stream>(dy_from, own, begin, dy);
+#pragma unroll
+      for (int i = 0; i < P::backward_items; ++i) {
+        if (begin + i >= own.count) continue;
+        x[i].store(shared.x[begin + i][thread].value);
+        dy[i].store(shared.dy[begin + i][thread].value);
+        add_pixel(norm, p.op.activation, x[i], dy[i], sums);
+      }
+    }
+  }
+#pragma unroll
+  for (int v = 0; v < V; ++v) shared.of_rows.put(v, sums[v]);
+  __syncthreads();
+  for (int c = thread; c < own.block_channels; c += threads)
+    shared.of_channel[c] = shared.of_rows.of_channel(p.tiles, c);
+  __syncthreads();
+  const int per_group = s.channels_per_group();
+  const std::int64_t first_group = std::int64_t{own.sample} * s.groups + own.block_channel / per_group;
+  for (int i = thread / warp_size; i < own.block_channels / per_group; i += threads / warp_size) {
+    const GradientMeans means = fold_group(p.op, p.per_sample, first_group + i, [&](int channel) {
+      return shared.of_channel[channel - own.block_channel];
+    });
+    if (thread % warp_size == 0) shared.of_group[i] = means;
+  }
+  __syncthreads();
+  if (own.count == 0) return;
+  store_gradients<P, V>(
+      p.op, own, [&](std::int64_t group) { return shared.of_group[group - first_group]; },
+      [&](int begin, auto& x, auto& dy) {
+#pragma unroll
+        for (int i = 0; i < P::backward_items; ++i) {
+          if (begin + i >= own.count) continue;
+          x[i] = Pack<T, V>::load(shared.x[begin + i][thread].value);
+          dy[i] = Pack<T, V>::load(shared.dy[begin + i][thread].value);
+        }
+      });
 }
 
 // gradient[i][c] += the sum over samples of per_sample[i][n][c].
@@ -229,8 +316,22 @@ void launch_group_norm_parameters(const D& device, const GroupNormBackward<T>& p
                                               {per_sample, n, channels, tiles, {p.dgamma, p.dbeta}});
 }
 
+// Whether slabs of P fit; else nothing is done.
+template <class P, int V, GpuLike D, class T>
+bool launch_group_norm_backward_slab(const D& device, const GroupNormBackward<T>& p) {
+  using Shared = GradientSlabShared<P, V, T>;
+  const GroupNormGeometry& s = p.shape;
+  const ChannelTiles tiles = slab_tiles<P, V, T>(s);
+  if (tiles.columns == 0 || static_cast<int>(sizeof(Shared)) > device.properties().shared_bytes) return false;
+  const Tensor<float, D> per_sample(device, {2, s.n, s.channels()});
+  launch_kernel<Shared>(device, tiles.blocks(s.n), tiles.threads(), group_norm_backward_slab_kernel<P, V, T>,
+                        {p, tiles, nullptr, per_sample.data(), nullptr});
+  launch_group_norm_parameters(device, p, per_sample.data());
+  return true;
+}
+
 template <int V, GpuLike D, class T>
-void launch_group_norm_backward(const D& device, const GroupNormBackward<T>& p) {
+void launch_group_norm_backward_streaming(const D& device, const GroupNormBackward<T>& p) {
   using P = GroupNormPolicy;
   const GroupNormGeometry& s = p.shape;
   const ChannelTiles tiles = channel_tiles<P>(s.hw, s.channels() / V);
@@ -242,6 +343,13 @@ void launch_group_norm_backward(const D& device, const GroupNormBackward<T>& p) 
   launch_kernel(device, blocks_of_groups(s), P::threads, group_norm_backward_sums_kernel<P, T>, params);
   launch_kernel(device, tiles.blocks(s.n), tiles.threads(), group_norm_backward_kernel<P, V, T>, params);
   launch_group_norm_parameters(device, p, per_sample.data());
+}
+
+template <int V, GpuLike D, class T>
+void launch_group_norm_backward(const D& device, const GroupNormBackward<T>& p) {
+  if (!launch_group_norm_backward_slab<GradientSlabPolicy<8>, V>(device, p) &&
+      !launch_group_norm_backward_slab<GradientSlabPolicy<16>, V>(device, p))
+    launch_group_norm_backward_streaming<V>(device, p);
 }
 
 }  // namespace ddpm::kernels

@@ -3,6 +3,8 @@
 // normalises them.
 #pragma once
 
+#include <numeric>
+
 #include <ddpm/kernels/block/channel_tile.cuh>
 #include <ddpm/ops/group_norm.hpp>
 
@@ -88,6 +90,23 @@ bool takes_packs(const Op& p, const T*... activations) {
   return p.shape.c % V == 0 && p.shape.c2 % V == 0 && is_aligned<V>(p.scale_shift) &&
          is_aligned<pack_width<float>>(p.gamma) && is_aligned<pack_width<float>>(p.beta) &&
          (is_aligned<V>(activations) && ...);
+}
+
+// Tiles in which a block has a slab, all pixels of whole groups of one sample, of `items` packs for each thread; no
+// columns if there are none.
+template <class P, int V, class T>
+ChannelTiles slab_tiles(const GroupNormGeometry& s) {
+  constexpr int element = static_cast<int>(sizeof(T)), sector = 32;
+  constexpr int least_bytes = 64;  // of a pixel, where a block does not have all of its channels
+  const int rows = std::max(1, static_cast<int>(blocks_for(s.hw, P::items))), packs = s.channels() / V;
+  int columns = std::min({P::most_columns, P::threads / rows, packs});
+  if (columns < packs) {
+    // Blocks share no group and no sector of memory.
+    const int unit = std::lcm(s.channels_per_group(), sector / element) / V;
+    columns -= columns % unit;
+    if (columns * V * element < least_bytes) return {};
+  }
+  return columns == 0 ? ChannelTiles{} : channel_tiles<P>(s.hw, packs, columns);
 }
 
 // Enough for one warp for each group.
