@@ -231,6 +231,7 @@ struct OuterTile {
     constexpr int height = sizeof...(I), panel = wide ? 2 * V::width : V::width;
     for (int tap = 0; tap < p.taps; ++tap) {
       float* to = p.sum + tap * height * panel;
+      for (int i = 0; i < height * panel; i += V::width) __builtin_prefetch(to + i, 1);  // for put()
       Vector sum0[height] = {}, sum1[height] = {};
       const float* a = p.a;
       for (int image = 0; image < p.images; ++image)

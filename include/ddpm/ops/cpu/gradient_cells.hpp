@@ -41,8 +41,8 @@ struct GradientTarget {
   std::int64_t row_stride, tap_stride, column_stride;
 };
 
-// Rows and columns of the gradient per task: what is copied or transformed is used by as many. Rows are multiples of
-// the height of every register tile and the width of every vector.
+// Rows and columns of the gradient per task, at most: what is copied or transformed is used by as many. Multiples of
+// the height of every register tile and the width of every panel.
 struct GradientGroup {
   int rows, columns;
 };
@@ -61,9 +61,11 @@ struct GradientCells {
             matrices,
             blocks,
             panels,
-            std::min(blocks, ceil_div(group.rows, tile_rows())),
-            std::min(panels, ceil_div(group.columns, panel_width()))};
+            equal_share(blocks, group.rows / tile_rows()),
+            equal_share(panels, group.columns / panel_width())};
   }
+  // `all` in as many equal parts of at most `most` as are needed.
+  static int equal_share(int all, int most) { return ceil_div(all, ceil_div(all, most)); }
 
   struct Group {
     int block, block_end, panel, panel_end;

@@ -47,7 +47,7 @@ struct ColumnCopy {
 struct WeightGradientTuning {
   int pixels = 320;  // per chunk: the sums' way to the cache and back is paid by as many
   int tasks = 16;    // wanted
-  GradientGroup group{48, 64}, group_of_1x1{96, 128};
+  GradientGroup group{48, 64}, group_of_1x1{144, 256};
 };
 constexpr WeightGradientTuning weight_gradient_tuning;
 

@@ -19,11 +19,11 @@
 namespace ddpm::detail::cpu {
 
 struct WinogradGradientTuning {
-  GradientGroup group{48, 64};
-  int unit_floats = 130'000;  // of transformed operands: with the sums, most of a 1 MiB cache
-  int tiles = 48;             // per unit, at most: those of one coefficient fit the first cache
-  int tasks = 16;             // wanted, where every slice has
-  int slice_tiles = 192;      // so many tiles, which pay for its sums
+  GradientGroup group{144, 128};  // larger ones save transforms: the sums stay in an outer cache
+  int unit_floats = 650'000;      // of transformed operands
+  int tiles = 64;                 // per unit, at most: those of one coefficient fit the second cache
+  int tasks = 16;                 // wanted, where every slice has
+  int slice_tiles = 256;          // so many tiles, which pay for its sums
 };
 constexpr WinogradGradientTuning winograd_gradient_tuning;
 
