@@ -125,9 +125,10 @@ template <GpuLike D, template <class> class Op>
 bool supports_wgmma(const D& device, const Op<bf16>& op) {
   using Smallest = WgmmaTilePolicy<WgmmaTile::square>;
   const Conv2dGather<Op, bf16> p = gather_of(op);
-  return device.properties().capability == 90 && supports_mma(op) && p.n > 0 && p.c > 0 && p.out_c > 0 &&
-         p.c % Smallest::depth == 0 && p.c2 % Smallest::depth == 0 && p.out_c % Smallest::columns == 0 &&
-         p.classes == 1 && p.step == 1 && is_box(Smallest::rows, p.out_h, p.out_w) &&
+  return device.properties().capability == 90 && supports_mma(op) && p.n > 0 && p.c >= Smallest::depth &&
+         p.out_c >= Smallest::columns && p.c % Smallest::depth == 0 && p.c2 % Smallest::depth == 0 &&
+         p.out_c % Smallest::columns == 0 && p.classes == 1 && p.step == 1 &&
+         is_box(Smallest::rows, p.out_h, p.out_w) &&
          can_launch(device, Smallest::block_threads, conv2d_wgmma_kernel<Smallest, Op>);
 }
 

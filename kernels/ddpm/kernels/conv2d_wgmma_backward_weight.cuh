@@ -3,14 +3,11 @@
 // Math and parameters: ddpm/ops/conv2d.hpp.
 // Algorithm: the implicit GEMM of conv2d_mma_backward_weight.cuh by wgmma, where dy skips no pixels of x. The pixels
 // of a slice are a box of the images, which TMA copies from dy, and from x moved by a tap, with zeros for the padding.
-// Both operands are neighbours across the product, as wgmma takes them. In blocks of the
-// first columns two more warps sum dy, for the bias. Parts of the pixels are added by the same kernel in the same
-// order.
+// Both operands are neighbours across the product, as wgmma takes them. In blocks of the first columns two more warps
+// sum dy, for the bias. Parts of the pixels are added by the same kernel in the same order.
 // Cost: the multiplications of the definition, rounded up to tiles; reads x once per tap and tile of rows and dy
 // once per tile of columns, mostly from L2.  Bound: wgmma, or L2.
 #pragma once
-
-#include <algorithm>
 
 #include <ddpm/kernels/block/wgmma_tile.cuh>
 #include <ddpm/kernels/conv2d_mma_backward_weight.cuh>
@@ -177,9 +174,9 @@ template <GpuLike D>
 bool supports_wgmma(const D& device, const Conv2dBackwardWeight<bf16>& op) {
   using Smallest = WgmmaTilePolicy<WgmmaTile::square>;
   const Conv2dGeometry& g = op.shape;
-  return device.properties().capability == 90 && supports_mma(op) && g.n > 0 && g.c > 0 && g.cout > 0 &&
-         g.c % line_elements == 0 && g.c2 % line_elements == 0 && g.stride == 1 && g.upsample == 1 &&
-         is_box(Smallest::depth, g.p, g.q) &&
+  return device.properties().capability == 90 && supports_mma(op) && g.n > 0 && g.c >= line_elements &&
+         g.cout >= chunk && g.c % line_elements == 0 && g.c2 % line_elements == 0 && g.stride == 1 &&
+         g.upsample == 1 && is_box(Smallest::depth, g.p, g.q) &&
          can_launch(device, Smallest::block_threads, conv2d_backward_weight_wgmma_kernel<Smallest>);
 }
 

@@ -42,6 +42,7 @@ __global__ void every_instruction_kernel(const __grid_constant__ Params p) {
   arch::wgmma_m64k16_bf16<N, Major::mn, MajorB>(d, a, a, arch::Sum::add);
   arch::wgmma_commit();
   arch::wgmma_wait<0>();
+  arch::wgmma_finish(d);
   for (int i = 0; i < N / 2; ++i) p.out[threadIdx.x * (N / 2) + i] = d[i];
 }
 
