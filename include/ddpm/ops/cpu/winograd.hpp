@@ -47,10 +47,11 @@ struct WinogradWeights {
   std::int64_t at(const Panel& panel) const { return size_of(panel.index, panel.offset); }
   std::int64_t size() const { return size_of(weights.panels(), weights.columns()); }
 
-  // A few inputs at a time, so that what is between packing and transforming stays in the first cache.
+  // Some inputs at a time, so that what is between packing and transforming stays in the second cache. Fewer would
+  // read shorter pieces of rows that are far apart.
   void pack(const float* weight, float* to) const {
     struct DirectTag;
-    constexpr int step = 16;
+    constexpr int step = 64;
     run_tasks(weights.panels(), weights.pack_operations(0), [&](std::int64_t index) {
       const Panel panel = weights.panel(static_cast<int>(index));
       const int inputs = weights.correlation.inputs();
