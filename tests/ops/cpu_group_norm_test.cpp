@@ -122,3 +122,17 @@ TEST_CASE("cpu: group_norm with a scale and shift, and a gradient to add", "[cpu
 TEST_CASE("cpu: group_norm of a mean far above the standard deviation", "[cpu][group_norm]") {
   for (const float mean : {3.0f, -10.0f, 60.0f}) check_case({.shape = {2, 100, 32, 0, 8}, .mean = mean});
 }
+
+TEST_CASE("group_norm_backward: sums of dx exclude gradients to add", "[group_norm]") {
+  const Cpu device{};
+  const auto tensor = [&](const Shape& shape) { return Tensor<float, Cpu>::zeros(device, shape); };
+  const auto x = tensor({1, 1, 2, 4}), gamma = tensor({4}), mean = tensor({1, 2}), sums = tensor({1, 4});
+  const auto backward = [&](const GroupNormGradients<float, Cpu>& out) {
+    group_norm_backward<float, Cpu>(x, {.x = x, .gamma = gamma, .beta = gamma}, {.groups = 2}, {mean, mean},
+                                    out);
+  };
+  backward({.dx = x, .dgamma = gamma, .dbeta = gamma, .dx_sums = sums});
+  CHECK_THROWS_AS(backward({.add = x, .dx = x, .dgamma = gamma, .dbeta = gamma, .dx_sums = sums}),
+                  ConfigError);
+  CHECK_THROWS_AS(backward({.dx = x, .dgamma = gamma, .dbeta = gamma, .dx_sums = gamma}), ShapeError);
+}

@@ -66,8 +66,7 @@ struct GroupNormBackward {
   Accumulator<T>* dgamma;  // [C + C2], added to
   Accumulator<T>* dbeta;   // [C + C2], added to
   T* dscale_shift;         // [N, 2 (C + C2)], overwritten, or null
-  T* dx_sums =
-      nullptr;  // [N, C + C2], over the pixels of dx and dx2, overwritten, or null; not with add or add2
+  T* dx_sums = nullptr;    // [N, C + C2], over the pixels of dx and dx2, or null; not with add or add2
 };
 
 template <class T, Device D>

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Convolution, backward to weight and bias, in float arithmetic.  Math and parameters: ddpm/ops/conv2d.hpp.
 // Algorithm: implicit GEMM. Rows are taps times input channels, columns output channels, the depth is the
-// pixels of dy. Blocks of the first rows also sum dy, for the bias. Where the gradient has too few tiles for a GPU, blocks along y have a part of the pixels each
-// and leave partial sums, which one more kernel adds in order; how many parts depends on the shape and the
-// number of multiprocessors alone.
+// pixels of dy. Blocks of the first rows also sum dy, for the bias. Where the gradient has too few tiles for a GPU,
+// blocks along y have a part of the pixels each and leave partial sums, which one more kernel adds in order; how many
+// parts depends on the shape and the number of multiprocessors alone.
 // Cost: the multiplications of the definition; reads x once per tap and tile of columns and dy once per tile
 // of rows, mostly from L1 and L2.  Bound: FFMA.
 #pragma once
