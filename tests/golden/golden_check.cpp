@@ -15,6 +15,7 @@ void print_limits(const char* device, const Limits& l) {
 void print_all_limits() {
   print_limits("reference", reference_limits);
   print_limits("cpu", cpu_limits);
+  print_limits("cpu-fast", fast_limits);
   print_limits("bf16", bf16_limits);
   const Limits& l = cpu_limits;
   std::printf("both: losses %g, gradient norm %g, to_k.bias %g of the largest gradient of to_q.bias\n",
@@ -44,7 +45,8 @@ int check(const Request& request) {
     return on(ddpm::Reference{}, std::is_same_v<T, float> ? reference_limits : limits);
   if (request.device == "cpu") return on(Cpu{}, limits);
   if (request.device == "cpu-exact") return on(Cpu{Cpu::Convolution::exact}, limits);
-  if (request.device == "cpu-fast") return on(Cpu{Cpu::Convolution::fast}, limits);
+  if (request.device == "cpu-fast")
+    return on(Cpu{Cpu::Convolution::fast}, std::is_same_v<T, float> ? fast_limits : limits);
   if (request.device == "sim") return check_folders_on_sim<T>(request.folders, limits);
   std::fprintf(stderr,
                "golden_check: found --device %s, expected reference, cpu, cpu-exact, cpu-fast or sim\n",
