@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <numeric>
 
 #include <ddpm/core/parallel.hpp>
 #include <ddpm/core/tensor.hpp>
@@ -61,11 +62,13 @@ struct GradientCells {
             matrices,
             blocks,
             panels,
-            equal_share(blocks, group.rows / tile_rows()),
+            round_up(equal_share(blocks, group.rows / tile_rows()), blocks_of_vectors()),
             equal_share(panels, group.columns / panel_width())};
   }
   // `all` in as many equal parts of at most `most` as are needed.
   static int equal_share(int all, int most) { return ceil_div(all, ceil_div(all, most)); }
+  // A group begins at a whole vector of rows, so that those of the last one end where the rows do.
+  static int blocks_of_vectors() { return vector_width() / std::gcd(tile_rows(), vector_width()); }
 
   struct Group {
     int block, block_end, panel, panel_end;
