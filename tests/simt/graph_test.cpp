@@ -131,11 +131,7 @@ Run train(const Step& make_step) {
   AdamW<M> optimizer{diffusion.model(), {.weight_decay = 0.01, .grad_clip = 0.5}};
   Ema<M> ema{diffusion.model(), 0.99, {.warmup = true}};
   Rng rng{3};
-  ImageSet images{{}, {}, 7, 8, 8, 3};
-  for (std::int64_t i = 0; i < images.count * images.image_size(); ++i)
-    images.pixels.push_back(static_cast<std::uint8_t>(i * i * 31 % 251));
-  for (int i = 0; i < 7; ++i) images.labels.push_back(i % 5);
-  Loader loader{std::move(images), device, {.batch = batch, .classes = 5, .flip = true}, rng};
+  Loader loader{tiny_images(), device, {.batch = batch, .classes = 5, .flip = true}, rng};
   const auto x = Floats::zeros(device, {1, 8, 8, 3});
   const Tensor<T, CudaSim> preview(device, {1, 8, 8, 3});
   cast(x.view(), preview.view());

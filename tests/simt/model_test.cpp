@@ -24,11 +24,7 @@ Run train(const D& device, int steps) {
   AdamW optimizer{diffusion.model(), {.lr = 1e-3, .weight_decay = 0.01, .grad_clip = 0.5}};
   Ema ema{diffusion.model(), 0.9};
   Rng rng{3};
-  ImageSet images{{}, {}, 7, 8, 8, 3};
-  for (std::int64_t i = 0; i < images.count * images.image_size(); ++i)
-    images.pixels.push_back(static_cast<std::uint8_t>(i * i * 31 % 251));
-  for (int i = 0; i < 7; ++i) images.labels.push_back(i % 5);
-  Loader loader{std::move(images), device, {.batch = batch, .classes = 5, .flip = true}, rng};
+  Loader loader{tiny_images(), device, {.batch = batch, .classes = 5, .flip = true}, rng};
   Run run;
   for (int step = 0; step < steps; ++step) {
     run.losses.push_back(diffusion.train_step(loader.next(), rng).value());

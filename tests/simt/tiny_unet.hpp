@@ -38,4 +38,13 @@ UNet<T, D> trained_net(const D& device, const UNetConfig& config = tiny()) {
   return net;
 }
 
+// Seven images of 8 x 8 x 3, of five classes.
+inline ImageSet tiny_images() {
+  ImageSet images{{}, {}, 7, 8, 8, 3};
+  for (std::int64_t i = 0; i < images.count * images.image_size(); ++i)
+    images.pixels.push_back(static_cast<std::uint8_t>(i * i * 31 % 251));
+  for (int i = 0; i < 7; ++i) images.labels.push_back(i % 5);
+  return images;
+}
+
 }  // namespace ddpm::simt
