@@ -127,6 +127,8 @@ def parse():
 def cases(args):
     for family in PROGRAMS:
         program = args.programs.resolve() / f"{family}_benchmark"
+        if not program.exists():
+            sys.exit(f"compare.py: found no {program}, expected the folder of the programs that the preset bench builds")
         names = subprocess.run([program, "--benchmark_list_tests"], capture_output=True, text=True, check=True).stdout
         for name in names.split():
             name = name.removesuffix("/manual_time")
