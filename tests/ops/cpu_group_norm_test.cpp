@@ -14,19 +14,20 @@ struct Case {
   Activation activation = Activation::silu;
   bool scale_shift = false;
   bool add = false;       // to dx
-  bool in_place = false;  // add is dx
+  bool also = false;      // to dx too
+  bool in_place = false;  // add is dx; so is also, where that is given without add
   float mean = 0;         // of x; its standard deviation is about 0.6
 };
 
 std::string name(const Case& c) {
   return message("[", c.shape.n, ", ", c.shape.hw, ", ", c.shape.c, " + ", c.shape.c2, "] in ",
                  c.shape.groups, " groups", c.activation == Activation::silu ? ", silu" : "",
-                 c.scale_shift ? ", scaled" : "", c.add ? ", added" : "", c.in_place ? " in place" : "",
-                 ", mean ", c.mean);
+                 c.scale_shift ? ", scaled" : "", c.add ? ", added" : "", c.also ? ", also" : "",
+                 c.in_place ? " in place" : "", ", mean ", c.mean);
 }
 
 struct Data {
-  Floats x, x2, gamma, beta, scale_shift, dy, add, add2;
+  Floats x, x2, gamma, beta, scale_shift, dy, add, add2, also;
 
   explicit Data(const Case& c) {
     const GroupNormGeometry& s = c.shape;
@@ -40,6 +41,7 @@ struct Data {
     dy = uniform(pixels * (c1 + c2), 6);
     add = uniform(pixels * c1, 7);
     add2 = uniform(pixels * c2, 8);
+    also = uniform(pixels * c1, 9);
   }
 };
 
@@ -71,13 +73,15 @@ void check_case(const Case& c) {
                 Floats(c.shape.channels() > c.shape.groups ? samples * in.gamma.size() : 0)};
     const bool two = c.shape.c2 > 0;
     const float* add = c.in_place ? out[0].data() : c.add ? in.add.data() : nullptr;
+    const float* also = !c.also ? nullptr : c.in_place && !c.add ? out[0].data() : in.also.data();
+    if (also == out[0].data()) add = nullptr;
     const float* add2 = !two ? nullptr : c.in_place ? out[1].data() : c.add ? in.add2.data() : nullptr;
     launch(device,
            GroupNormBackward<float>{c.shape, in.dy.data(), in.x.data(), or_null(in.x2), in.gamma.data(),
                                     in.beta.data(), or_null(in.scale_shift), mean.data(), rstd.data(),
                                     c.activation, add, add2, out[0].data(), two ? out[1].data() : nullptr,
                                     out[2].data(), out[3].data(), c.scale_shift ? out[4].data() : nullptr,
-                                    add || out[5].empty() ? nullptr : out[5].data()});
+                                    add || also || out[5].empty() ? nullptr : out[5].data(), also});
     return out;
   });
 }
@@ -108,7 +112,8 @@ TEST_CASE("cpu: group_norm of two tensors, whose border may cut a group", "[cpu]
                                          {3, 7, 17, 13, 3},
                                          {1, 256, 96, 64, 32}})
     for (const bool in_place : {false, true})
-      check_case({.shape = shape, .scale_shift = true, .add = true, .in_place = in_place});
+      for (const bool also : {false, true})
+        check_case({.shape = shape, .scale_shift = true, .add = true, .also = also, .in_place = in_place});
 }
 
 TEST_CASE("cpu: group_norm with a scale and shift, and a gradient to add", "[cpu][group_norm]") {
@@ -116,6 +121,8 @@ TEST_CASE("cpu: group_norm with a scale and shift, and a gradient to add", "[cpu
     check_case({.shape = {2, 30, 24, 0, 4}, .activation = activation, .scale_shift = true});
     check_case({.shape = {2, 30, 24, 0, 4}, .activation = activation, .add = true});
     check_case({.shape = {2, 30, 24, 0, 4}, .activation = activation, .in_place = true});
+    check_case({.shape = {2, 30, 24, 0, 4}, .activation = activation, .also = true});
+    check_case({.shape = {2, 30, 24, 0, 4}, .activation = activation, .also = true, .in_place = true});
   }
 }
 
@@ -133,6 +140,8 @@ TEST_CASE("group_norm_backward: sums of dx exclude gradients to add", "[group_no
   };
   backward({.dx = x, .dgamma = gamma, .dbeta = gamma, .dx_sums = sums});
   CHECK_THROWS_AS(backward({.add = x, .dx = x, .dgamma = gamma, .dbeta = gamma, .dx_sums = sums}),
+                  ConfigError);
+  CHECK_THROWS_AS(backward({.also = x, .dx = x, .dgamma = gamma, .dbeta = gamma, .dx_sums = sums}),
                   ConfigError);
   CHECK_THROWS_AS(backward({.dx = x, .dgamma = gamma, .dbeta = gamma, .dx_sums = gamma}), ShapeError);
 }

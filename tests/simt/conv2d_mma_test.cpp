@@ -101,6 +101,15 @@ TEST_CASE("tensor cores write results of any alignment and any number of channel
     launch(Reference{}, p.backward_data(on_host));
     check_backward(p, small);
   }
+  Problem<bf16> p{.g = geometry({1, 5, 4, 8, 0}, 8, 3, {}), .shifted = Which::add};
+  launch(Reference{}, p.backward_data(on_host));
+  check_backward(p, small);
+}
+
+TEST_CASE("tensor cores add to a gradient where it lies") {
+  for (const TileOf& tile : {tall, large, flat, small})
+    check_in_place<bf16>(geometry({2, 5, 7, 72, 0}, 8, 3, {.stride = 2}),
+                         [&](const auto& params) { simt::kernels::run_with(tile.name, params); });
 }
 
 TEST_CASE("tensor cores take operands that are optional") {
@@ -335,7 +344,8 @@ TEST_CASE("tensor cores compute linear layers") {
     return normal_values<bf16>(static_cast<std::size_t>(count), seed);
   };
   Operand<bf16> x(values(m * in, 1)), weight(values(out * in, 2)), residual(values(m * out, 3)),
-      dy(values(m * out, 4)), y(missing_values<bf16>(dy.size())), dx(missing_values<bf16>(x.size()));
+      dy(values(m * out, 4)), y(missing_values<bf16>(dy.size())), dx(missing_values<bf16>(x.size())),
+      dx_add(values(m * in, 8));
   Operand<float> bias(normal_values<float>(out, 5)), dweight(normal_values<float>(weight.size(), 6)),
       dbias(normal_values<float>(out, 7));
   const auto check_one = [](auto params, auto& result, double limit) {
@@ -354,7 +364,8 @@ TEST_CASE("tensor cores compute linear layers") {
       y, tolerance);
   check_one(
       [&](auto address) {
-        return LinearBackwardData<bf16>{address(dy), address(weight), nullptr, address(dx), m, in, out};
+        return LinearBackwardData<bf16>{address(dy), address(weight), nullptr, address(dx), m, in,
+                                        out,         address(dx_add)};
       },
       dx, tolerance);
   check_one(

@@ -69,6 +69,7 @@ struct Problem {
   Operand<T> y{missing_values<T>(dy.size()), offset(Which::y)};
   Operand<T> dx{missing_values<T>(x.size()), offset(Which::x)};
   Operand<T> dx2{missing_values<T>(x2.size()), offset(Which::x2)};
+  Operand<T> dx_add = operand<T>(pixels_in() * g.c, Which::add);
   Operand<float> moments{missing_values<float>(count_of_moments()), offset(Which::moments)};
   std::vector<float> earlier = normal_values<float>(weight.size(), 99);
   Operand<float> dweight{earlier, offset(Which::weight)};
@@ -101,7 +102,13 @@ struct Problem {
             reinterpret_cast<ChannelMoments<float>*>(if_present(moments, Which::moments))};
   }
   Conv2dBackwardData<T> backward_data(auto address) {
-    return {g, address(dy), address(weight), nullptr, address(dx), g.c2 ? address(dx2) : nullptr};
+    return {g,
+            address(dy),
+            address(weight),
+            nullptr,
+            address(dx),
+            g.c2 ? address(dx2) : nullptr,
+            present & Which::add && !g.c2 ? address(dx_add) : nullptr};
   }
   Conv2dBackwardWeight<T> backward_weight(auto address) {
     return {g,           address(x),       g.c2 ? address(x2) : nullptr,
@@ -123,6 +130,21 @@ double error_of_moments(Problem<T>& p) {
     }
   return std::max(relative_error(found_parts[0], expected_parts[0].data()),
                   relative_error(found_parts[1], expected_parts[1].data()));
+}
+
+// dx begins as what is added to it.
+template <class T, class Run>
+void check_in_place(const Conv2dGeometry& g, Run run) {
+  Problem<T> p{.g = g};
+  Operand<T> dx(normal_values<T>(p.dx.size(), 9));
+  const auto params = [&](auto address) {
+    Conv2dBackwardData<T> params = p.backward_data(address);
+    params.add = params.dx = address(dx);
+    return params;
+  };
+  launch(Reference{}, params(on_host));
+  run(params(on_device));
+  CHECK(error_of(dx) < tolerance);
 }
 
 // What the messages of failed checks begin with.

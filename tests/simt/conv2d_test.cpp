@@ -70,6 +70,13 @@ TEMPLATE_TEST_CASE("operands that are not aligned to vectors", "", float, bf16) 
   for (unsigned which = 1; which < Which::all; which *= 2)
     check_passes<TestType>({.g = g, .shifted = which}, Tile::narrow);
   check_passes<TestType>({.g = g, .shifted = Which::all}, Tile::narrow);
+  check_passes<TestType>({.g = geometry({1, 3, 3, 4, 0}, 4, 3, {}), .shifted = Which::add}, Tile::narrow);
+}
+
+TEMPLATE_TEST_CASE("a gradient that is added to where it lies", "", float, bf16) {
+  for (const int channels : {4, 37})
+    check_in_place<TestType>(geometry({2, 5, 7, channels, 0}, 3, 3, {.stride = 2}),
+                             [](const auto& params) { simt::kernels::run_with(Tile::narrow, params); });
 }
 
 TEST_CASE("operands that are optional") {
@@ -195,6 +202,7 @@ TEMPLATE_TEST_CASE("linear layers", "", float, bf16) {
         };
         Operand<T> x(values(m * in, 1)), weight(values(out * in, 2)), residual(values(m * out, 3)),
             dy(values(m * out, 4)), y(missing_values<T>(dy.size())), dx(missing_values<T>(x.size()));
+        Operand<T> dx_add(values(m * in, 8));
         Operand<float> bias(normal_values<float>(out, 5)), dweight(normal_values<float>(weight.size(), 6)),
             dbias(normal_values<float>(out, 7));
         const auto forward = [&](auto address) {
@@ -212,9 +220,14 @@ TEMPLATE_TEST_CASE("linear layers", "", float, bf16) {
         launch(Reference{}, forward(on_host));
         simt::kernels::run(forward(on_device));
         CHECK(error_of(y) < tolerance);
-        launch(Reference{}, LinearBackwardData<T>{dy.host(), weight.host(), nullptr, dx.host(), m, in, out});
-        simt::kernels::run(
-            LinearBackwardData<T>{dy.device(), weight.device(), nullptr, dx.device(), m, in, out});
+        const auto backward_data = [&](auto address) {
+          return LinearBackwardData<T>{address(dy), address(weight),
+                                       nullptr,     address(dx),
+                                       m,           in,
+                                       out,         has_terms ? address(dx_add) : nullptr};
+        };
+        launch(Reference{}, backward_data(on_host));
+        simt::kernels::run(backward_data(on_device));
         CHECK(error_of(dx) < tolerance);
         const auto backward_weight = [&](auto address) {
           return LinearBackwardWeight<T>{

@@ -24,7 +24,7 @@ void run_streaming(const GroupNormForward<T>& params) {
 template <class T>
 void run_streaming(const GroupNormBackward<T>& p) {
   constexpr int width = ddpm::kernels::pack_width<T>;
-  if (ddpm::kernels::takes_packs<width>(p, p.dy, p.x, p.x2, p.add, p.add2, p.dx, p.dx2))
+  if (ddpm::kernels::takes_packs<width>(p, p.dy, p.x, p.x2, p.add, p.add2, p.also, p.dx, p.dx2))
     ddpm::kernels::launch_group_norm_backward_streaming<width>(CudaSim{}, p);
   else
     ddpm::kernels::launch_group_norm_backward_streaming<1>(CudaSim{}, p);

@@ -159,8 +159,8 @@ void check_forward(const Size& size, Activation activation, bool has_scale) {
   }
 }
 
-// What is added to dx and dx2.
-enum class Add { nothing, to_first, to_second, in_place };
+// What is added to dx and dx2; to_second and twice also add `also` to dx.
+enum class Add { nothing, to_first, to_second, twice, in_place };
 
 template <class T>
 struct Backward : Operands<T> {
@@ -173,14 +173,16 @@ struct Backward : Operands<T> {
         add2(s.operand<T>(9, s.second())),
         dx(s.operand<T>(10, s.first())),
         dx2(s.operand<T>(11, s.second())),
-        dscale_shift(s.operand<T>(12, 2 * s.samples() * s.channels())),
+        also(s.operand<T>(12, s.first())),
+        dscale_shift(s.operand<T>(16, 2 * s.samples() * s.channels())),
         dgamma(s.operand<float>(13, s.channels())),
         dbeta(s.operand<float>(14, s.channels())),
         dx_sums(s.operand<T>(15, s.samples() * s.channels())) {}
 
   template <class At>
   GroupNormBackward<T> params(Activation activation, bool has_scale, Add added, At at) {
-    const T* first = added == Add::to_first ? at(add) : added == Add::in_place ? at(dx) : nullptr;
+    const bool to_first = added == Add::to_first || added == Add::twice;
+    const T* first = to_first ? at(add) : added == Add::in_place ? at(dx) : nullptr;
     const T* second = added == Add::to_second ? at(add2) : added == Add::in_place ? at(dx2) : nullptr;
     return {this->size.geometry(),
             at(dy),
@@ -199,12 +201,13 @@ struct Backward : Operands<T> {
             at(dgamma),
             at(dbeta),
             has_scale ? at(dscale_shift) : nullptr,
-            added == Add::nothing ? at(dx_sums) : nullptr};
+            added == Add::nothing ? at(dx_sums) : nullptr,
+            added == Add::to_second || added == Add::twice ? at(also) : nullptr};
   }
 
   Operand<T> dy;
   Operand<float> mean, rstd;
-  Operand<T> add, add2, dx, dx2, dscale_shift;
+  Operand<T> add, add2, dx, dx2, also, dscale_shift;
   Operand<float> dgamma, dbeta;
   Operand<T> dx_sums;
 };
@@ -248,7 +251,7 @@ TEMPLATE_TEST_CASE("group normalisation", "", float, bf16) {
 }
 
 TEMPLATE_TEST_CASE("gradients of group normalisation", "", float, bf16) {
-  constexpr Add added[] = {Add::in_place, Add::to_first, Add::to_second};
+  constexpr Add added[] = {Add::in_place, Add::twice, Add::to_second};
   for (std::size_t i = 0; i < sizes.size(); ++i) {
     const Size& size = sizes[i];
     INFO(size);
@@ -259,7 +262,7 @@ TEMPLATE_TEST_CASE("gradients of group normalisation", "", float, bf16) {
 }
 
 TEMPLATE_TEST_CASE("operands that lie apart from where packs of channels would", "", float, bf16) {
-  constexpr unsigned operands = 12;
+  constexpr unsigned operands = 13;
   for (unsigned index = 0; index < operands; ++index) {
     const Size size{1, 3, 16, 8, 3, 1u << index};
     INFO(size);

@@ -97,8 +97,7 @@ class AttentionBlock {
       to_qkv.backward_data(dqkv, dnormalised);
       group_norm->backward(dnormalised, cache.norm, {.add = dout, .dx = dx});
     } else {
-      to_qkv.backward_data(dqkv, dx);
-      add_to(dout, dx.view());
+      to_qkv.backward_data(dqkv, dx, dout);
     }
     return dx;
   }

@@ -79,19 +79,20 @@ class Conv2d {
                                  bias.gradient());
   }
 
-  // dx (and dx2, unless empty) = the gradient for the input.
-  void backward_data(const View& dy, const View& dx, const View& dx2 = {}) const {
+  // dx (and dx2, unless empty) = the gradient for the input, plus `add` unless empty, not together with dx2.
+  void backward_data(const View& dy, const View& dx, const View& dx2 = {}, const View& add = {}) const {
     const Conv2dGeometry s = conv2d_geometry(dx, dx2, weight.shape(), options);
     conv2d_backward_data<T, D>({.dy = dy,
                                 .weight = weight.operand(),
-                                .prepared = backward_weight_.get(weight, s, Conv2dPass::backward_data)},
+                                .prepared = backward_weight_.get(weight, s, Conv2dPass::backward_data),
+                                .add = add},
                                options, dx, dx2);
   }
 
-  Tensor<T, D> backward(const View& dy, const Cache& cache) const {
+  Tensor<T, D> backward(const View& dy, const Cache& cache, const View& add = {}) const {
     backward_parameters(dy, cache);
     Tensor<T, D> dx(dy.device(), cache.x.shape());
-    backward_data(dy, dx);
+    backward_data(dy, dx, {}, add);
     return dx;
   }
 

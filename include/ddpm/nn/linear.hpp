@@ -52,9 +52,10 @@ class Linear {
     linear_backward_weight(cache.x, dy, weight.gradient(), bias.gradient());
   }
 
-  void backward_data(const View& dy, const View& dx) const {
+  // dx = the gradient for x, plus `add` unless empty, which may be dx.
+  void backward_data(const View& dy, const View& dx, const View& add = {}) const {
     linear_backward_data(dy, weight.operand(),
-                         prepared(backward_weight_, dx.numel(), Conv2dPass::backward_data), dx);
+                         prepared(backward_weight_, dx.numel(), Conv2dPass::backward_data), dx, add);
   }
 
   Tensor<T, D> backward(const View& dy, const Cache& cache) const {

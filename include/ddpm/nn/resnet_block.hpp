@@ -51,11 +51,12 @@ class ResnetBlock {
     Tensor<typename Conv2d<T, D>::Moments, D> moments;  // of the output, where conv2 leaves them
   };
 
-  // Where backward() writes; dtemb is added to.
+  // Where backward() writes; dtemb is added to, and `add`, unless empty, to dx.
   struct Gradients {
     View dx;
     View dx2 = {};
     View dtemb;
+    View add = {};
   };
 
   GroupNorm<T, D> norm1;
@@ -132,8 +133,9 @@ class ResnetBlock {
     dhidden = {};
     backward_shortcut(dout, cache, out);
     const bool identity = !conv_shortcut && cache.in.x2.empty();
-    norm1.backward(dnormalised, cache.norm1,
-                   {.add = identity ? dout : out.dx, .add2 = out.dx2, .dx = out.dx, .dx2 = out.dx2});
+    norm1.backward(
+        dnormalised, cache.norm1,
+        {.add = identity ? dout : out.dx, .add2 = out.dx2, .also = out.add, .dx = out.dx, .dx2 = out.dx2});
   }
 
   template <class F>
@@ -166,8 +168,8 @@ class ResnetBlock {
                     .dx_sums = adds ? dprojected.view() : View{}});
     conv1.backward_parameters(dhidden, {cache.normalised1, {}});
 
-    const Tensor<T, D> through_projection = time_emb_proj.backward(dprojected, {cache.in.temb});
-    add_to(through_projection.view(), dtemb);
+    time_emb_proj.backward_parameters(dprojected, {cache.in.temb});
+    time_emb_proj.backward_data(dprojected, dtemb, dtemb);
     return dhidden;
   }
 

@@ -61,15 +61,16 @@ struct Conv2dForward {
   ChannelMoments<Accumulator<T>>* moments = nullptr;  // of y [N, Slabs, Cout], or null
 };
 
-// dx = the gradient of the loss for x, given dy for y (with scale 1); overwrites dx and dx2.
+// dx = the gradient of the loss for x, given dy for y (with scale 1), + add; overwrites dx and dx2.
 template <class T>
 struct Conv2dBackwardData {
   Conv2dGeometry shape;
-  const T* dy;        // [N, P, Q, Cout]
-  const T* weight;    // [Cout, K, K, C + C2]
-  const T* prepared;  // or null
-  T* dx;              // [N, H, W, C]
-  T* dx2;             // [N, H, W, C2], or null
+  const T* dy;             // [N, P, Q, Cout]
+  const T* weight;         // [Cout, K, K, C + C2]
+  const T* prepared;       // or null
+  T* dx;                   // [N, H, W, C]
+  T* dx2;                  // [N, H, W, C2], or null
+  const T* add = nullptr;  // [N, H, W, C], or null; may be dx; not with dx2
 };
 
 // dweight += the gradient for the weight, dbias += that for the bias, which is the sum of dy over pixels.
@@ -193,16 +194,21 @@ struct Conv2dBackwardOperands {
   TensorView<T, D> prepared = {};  // optional
   TensorView<T, D> x = {};         // [N, H, W, C]
   TensorView<T, D> x2 = {};        // [N, H, W, C2], optional
+  TensorView<T, D> add = {};       // as dx, optional
 };
 
-// dx (and dx2, unless empty) = the gradient for x (and x2), overwritten.
+// dx (and dx2, unless empty) = the gradient for x (and x2), overwritten. What else has reached x may be added to dx:
+// in.add, not together with dx2.
 template <class T, Device D>
 void conv2d_backward_data(const Conv2dBackwardOperands<T, D>& in, const Conv2dOptions& options,
                           const TensorView<T, D>& dx, const TensorView<T, D>& dx2) {
   const Conv2dGeometry s = conv2d_geometry(dx, dx2, in.weight.shape(), options);
   detail::check_shape("conv2d_backward_data", "dy", in.dy, {s.n, s.p, s.q, s.cout});
-  launch(dx.device(),
-         Conv2dBackwardData<T>{s, in.dy.data(), in.weight.data(), in.prepared.data(), dx.data(), dx2.data()});
+  detail::check_optional("conv2d_backward_data", "add", in.add, dx.shape());
+  check<ConfigError>(in.add.empty() || dx2.empty(),
+                     "conv2d_backward_data: add is given together with dx2, expected one of them");
+  launch(dx.device(), Conv2dBackwardData<T>{s, in.dy.data(), in.weight.data(), in.prepared.data(), dx.data(),
+                                            dx2.data(), in.add.data()});
   detail::check_outputs("conv2d_backward_data", dx, dx2);
 }
 

@@ -71,7 +71,7 @@ template <class T>
 Cost cost(const Conv2dBackwardData<T>& p) {
   const detail::ConvolutionCounts k(p.shape);
   return {detail::bytes(k.out, p.dy) + detail::bytes(k.weight, p.weight) +
-              detail::image_bytes(p.shape, k.in, p.dx, p.dx2),
+              detail::image_bytes(p.shape, k.in, p.dx, p.dx2) + detail::bytes(k.in * p.shape.c, p.add),
           k.flops};
 }
 
@@ -94,9 +94,9 @@ Cost cost(const LinearForward<T>& p) {
 template <class T>
 Cost cost(const LinearBackwardData<T>& p) {
   const std::int64_t weight = std::int64_t{p.out} * p.in;
-  return {
-      detail::bytes(p.m * p.out, p.dy) + detail::bytes(weight, p.weight) + detail::bytes(p.m * p.in, p.dx),
-      2 * p.m * weight};
+  return {detail::bytes(p.m * p.out, p.dy) + detail::bytes(weight, p.weight) +
+              detail::bytes(p.m * p.in, p.dx, p.add),
+          2 * p.m * weight};
 }
 
 template <class T>
@@ -140,7 +140,8 @@ Cost cost(const GroupNormBackward<T>& p) {
   const GroupNormGeometry& s = p.shape;
   const std::int64_t pixels = std::int64_t{s.n} * s.hw, channels = s.channels();
   return {detail::bytes(pixels * channels, p.dy) + detail::image_bytes(s, pixels, p.x, p.x2) +
-          detail::image_bytes(s, pixels, p.add, p.add2) + detail::image_bytes(s, pixels, p.dx, p.dx2) +
+          detail::image_bytes(s, pixels, p.add, p.add2) + detail::bytes(pixels * s.c, p.also) +
+          detail::image_bytes(s, pixels, p.dx, p.dx2) +
           detail::bytes(channels, p.gamma, p.beta, p.dgamma, p.dgamma, p.dbeta, p.dbeta) +
           detail::bytes(2 * s.n * channels, p.scale_shift, p.dscale_shift) +
           detail::bytes(s.n * channels, p.dx_sums) +

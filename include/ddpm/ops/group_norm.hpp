@@ -66,7 +66,8 @@ struct GroupNormBackward {
   Accumulator<T>* dgamma;  // [C + C2], added to
   Accumulator<T>* dbeta;   // [C + C2], added to
   T* dscale_shift;         // [N, 2 (C + C2)], overwritten, or null
-  T* dx_sums = nullptr;    // [N, C + C2], over the pixels of dx and dx2, or null; not with add or add2
+  T* dx_sums = nullptr;    // [N, C + C2], over the pixels of dx and dx2, or null; with nothing added to those
+  const T* also = nullptr;  // as add, added to dx too, or null
 };
 
 template <class T, Device D>
@@ -91,13 +92,14 @@ template <class T, Device D>
 struct GroupNormGradients {
   TensorView<T, D> add = {};   // optional, added to dx
   TensorView<T, D> add2 = {};  // optional, added to dx2
+  TensorView<T, D> also = {};  // optional, added to dx too
   TensorView<T, D> dx;
   TensorView<T, D> dx2 = {};  // as x2
   TensorView<Accumulator<T>, D> dgamma = {};
   TensorView<Accumulator<T>, D> dbeta = {};
   TensorView<T, D> dscale_shift = {};  // as scale_shift
   // [N, C + C2], optional: over the pixels of dx and dx2, the gradient of what was added to all pixels of x
-  // alike. Not together with add or add2.
+  // alike. Not together with add, add2 or also.
   TensorView<T, D> dx_sums = {};
 };
 
@@ -152,18 +154,20 @@ void group_norm_backward(const TensorView<T, D>& dy, const GroupNormOperands<T, 
   detail::check_optional("group_norm_backward", "dx2", out.dx2, in.x2.shape());
   detail::check_optional("group_norm_backward", "add", out.add, x);
   detail::check_optional("group_norm_backward", "add2", out.add2, in.x2.shape());
+  detail::check_optional("group_norm_backward", "also", out.also, x);
   detail::check_shape("group_norm_backward", "dgamma", out.dgamma, {s.channels()});
   detail::check_shape("group_norm_backward", "dbeta", out.dbeta, {s.channels()});
   detail::check_optional("group_norm_backward", "dscale_shift", out.dscale_shift, {s.n, 2 * s.channels()});
   detail::check_optional("group_norm_backward", "dx_sums", out.dx_sums, {s.n, s.channels()});
   check<ConfigError>(
-      out.dx_sums.empty() || (out.add.empty() && out.add2.empty()),
-      "group_norm_backward: dx_sums are given together with add or add2, expected one of them");
-  launch(dy.device(), GroupNormBackward<T>{s, dy.data(), in.x.data(), in.x2.data(), in.gamma.data(),
-                                           in.beta.data(), in.scale_shift.data(), statistics.mean.data(),
-                                           statistics.rstd.data(), options.activation, out.add.data(),
-                                           out.add2.data(), out.dx.data(), out.dx2.data(), out.dgamma.data(),
-                                           out.dbeta.data(), out.dscale_shift.data(), out.dx_sums.data()});
+      out.dx_sums.empty() || (out.add.empty() && out.add2.empty() && out.also.empty()),
+      "group_norm_backward: dx_sums are given together with add, add2 or also, expected one of them");
+  launch(dy.device(),
+         GroupNormBackward<T>{s, dy.data(), in.x.data(), in.x2.data(), in.gamma.data(), in.beta.data(),
+                              in.scale_shift.data(), statistics.mean.data(), statistics.rstd.data(),
+                              options.activation, out.add.data(), out.add2.data(), out.dx.data(),
+                              out.dx2.data(), out.dgamma.data(), out.dbeta.data(), out.dscale_shift.data(),
+                              out.dx_sums.data(), out.also.data()});
   detail::check_outputs("group_norm_backward", out.dx, out.dx2, out.dgamma, out.dbeta, out.dscale_shift,
                         out.dx_sums);
 }

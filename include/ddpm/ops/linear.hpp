@@ -29,6 +29,7 @@ struct LinearBackwardData {
   T* dx;              // [M, In], overwritten
   std::int64_t m;
   int in, out;
+  const T* add = nullptr;  // [M, In], added to dx, or null; may be dx
 };
 
 template <class T>
@@ -83,17 +84,19 @@ void linear(const LinearOperands<T, D>& in, const TensorView<T, D>& y) {
   detail::check_outputs("linear", y);
 }
 
-// dx = the gradient for x, overwritten. `prepared` may be empty.
+// dx = the gradient for x, plus `add`, overwritten. `prepared` and `add` may be empty, and `add` may be dx.
 template <class T, Device D>
 void linear_backward_data(const TensorView<T, D>& dy, const TensorView<T, D>& weight,
-                          const TensorView<T, D>& prepared, const TensorView<T, D>& dx) {
+                          const TensorView<T, D>& prepared, const TensorView<T, D>& dx,
+                          const TensorView<T, D>& add = {}) {
   const Shape& w = weight.shape();
   check(w.rank() == 2, "linear_backward_data: weight must be [Out, In], found ", w);
   const std::int64_t m = detail::linear_rows("linear_backward_data", dx, w[1]);
   check(detail::linear_rows("linear_backward_data", dy, w[0]) == m, "linear_backward_data: dy ", dy.shape(),
         " and dx ", dx.shape(), " differ in rows");
+  detail::check_optional("linear_backward_data", "add", add, dx.shape());
   launch(dx.device(), LinearBackwardData<T>{dy.data(), weight.data(), prepared.data(), dx.data(), m,
-                                            static_cast<int>(w[1]), static_cast<int>(w[0])});
+                                            static_cast<int>(w[1]), static_cast<int>(w[0]), add.data()});
   detail::check_outputs("linear_backward_data", dx);
 }
 

@@ -123,7 +123,7 @@ __device__ __forceinline__ void write_mma_tile(const G& p, const GatheredRows<P:
 #pragma unroll
     for (int i = 0; i < batch; ++i) {
       const int row = first + i * row_span;
-      to[i] = {max(rows.written[row], std::int64_t{0}), rows.sample[row], channel, count};
+      to[i] = {rows.written[row], rows.sample[row], channel, count};
       output.load(row, column, value[i]);
     }
     finish<A>(p.op, to, value);
@@ -227,7 +227,7 @@ inline bool stores_chunks(const Conv2dForward<bf16>& p) {
 }
 
 inline bool stores_chunks(const Conv2dBackwardData<bf16>& p) {
-  return is_aligned<chunk>(p.dx) && is_aligned<chunk>(p.dx2);
+  return is_aligned<chunk>(p.dx) && is_aligned<chunk>(p.dx2) && is_aligned<chunk>(p.add);
 }
 
 // Whether the forward kernel gives moments itself: its tiles must have whole slabs, of pixels in their order.

@@ -173,11 +173,14 @@ __device__ __forceinline__ void store_gradients(const GroupNormBackward<T>& p, c
   GradientMeans means[V];
   for_each_group<V>(s, own, [&](int v, std::int64_t group) { means[v] = means_of(group); });
   const auto add_from = joined_column(p.add, p.add2, s, own);
+  const auto also_from = joined_column<const T>(p.also, nullptr, s, own);
   const auto to = joined_column(p.dx, p.dx2, s, own);
   for (int begin = 0; begin < own.count; begin += P::backward_items) {
-    Pack<T, V> x[P::backward_items], dy[P::backward_items], add[P::backward_items] = {};
+    Pack<T, V> x[P::backward_items], dy[P::backward_items];
+    Pack<T, V> add[P::backward_items] = {}, also[P::backward_items] = {};
     load(begin, x, dy);
     if (add_from.data) load_pixels<CacheHint::stream>(add_from, own, begin, add);
+    if (also_from.data) load_pixels<CacheHint::stream>(also_from, own, begin, also);
 #pragma unroll
     for (int i = 0; i < P::backward_items; ++i) {
       if (begin + i >= own.count) continue;
@@ -187,7 +190,8 @@ __device__ __forceinline__ void store_gradients(const GroupNormBackward<T>& p, c
         const float normalised = norm.normalised(v, static_cast<float>(x[i][v]));
         const float dv = norm.gradient(v, normalised, static_cast<float>(dy[i][v]), p.activation);
         const float du = norm.gain[v] * dv - means[v].du - normalised * means[v].du_x;
-        dx[v] = static_cast<T>(norm.rstd[v] * du + static_cast<float>(add[i][v]));
+        dx[v] = static_cast<T>(norm.rstd[v] * du + static_cast<float>(add[i][v]) +
+                               static_cast<float>(also[i][v]));
       }
       dx.store(to.at(own.pixel(begin + i)));
     }
@@ -359,7 +363,7 @@ namespace ddpm {
 template <GpuLike D, class T>
 void launch(const D& device, const GroupNormBackward<T>& p) {
   constexpr int width = kernels::pack_width<T>;
-  if (kernels::takes_packs<width>(p, p.dy, p.x, p.x2, p.add, p.add2, p.dx, p.dx2))
+  if (kernels::takes_packs<width>(p, p.dy, p.x, p.x2, p.add, p.add2, p.also, p.dx, p.dx2))
     kernels::launch_group_norm_backward<width>(device, p);
   else
     kernels::launch_group_norm_backward<1>(device, p);

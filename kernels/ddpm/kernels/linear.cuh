@@ -49,7 +49,8 @@ void launch(const D& device, const LinearBackwardData<T>& p) {
                                        .weight = p.weight,
                                        .prepared = p.prepared,
                                        .dx = p.dx,
-                                       .dx2 = nullptr});
+                                       .dx2 = nullptr,
+                                       .add = p.add});
 }
 
 template <GpuLike D, class T>

@@ -70,7 +70,7 @@ struct Inputs {
 };
 
 struct Outputs {
-  Values y, plain_y, dx, dx2, dweight, dbias;
+  Values y, plain_y, dx, dx2, dx_in_place, dweight, dbias;
 
   friend bool operator==(const Outputs&, const Outputs&) = default;
 };
@@ -91,6 +91,7 @@ Outputs run(const D& device, const Conv2dGeometry& g, const Inputs& in, const Va
               Values(in.dy.size(), NAN),
               Values(in.x.size(), NAN),
               Values(in.x2.size(), NAN),
+              in.x,
               in.dweight,
               in.dbias};
   const Conv2dForward<float> call{g,
@@ -108,6 +109,9 @@ Outputs run(const D& device, const Conv2dGeometry& g, const Inputs& in, const Va
                                       nullptr, nullptr, nullptr, 1.0f, out.plain_y.data()});
   launch(device, Conv2dBackwardData<float>{g, in.dy.data(), in.weight.data(), or_null(backward),
                                            out.dx.data(), or_null(out.dx2)});
+  if (g.c2 == 0)
+    launch(device, Conv2dBackwardData<float>{g, in.dy.data(), in.weight.data(), or_null(backward),
+                                             out.dx_in_place.data(), nullptr, out.dx_in_place.data()});
   launch(device, Conv2dBackwardWeight<float>{g, in.x.data(), or_null(in.x2), in.dy.data(), out.dweight.data(),
                                              out.dbias.data()});
   return out;
@@ -118,6 +122,7 @@ void require_close(const Outputs& found, const Outputs& expected, double limit) 
   CHECK(relative_error(found.plain_y, expected.plain_y) <= limit);
   CHECK(relative_error(found.dx, expected.dx) <= limit);
   CHECK(relative_error(found.dx2, expected.dx2) <= limit);
+  CHECK(relative_error(found.dx_in_place, expected.dx_in_place) <= limit);
   CHECK(relative_error(found.dweight, expected.dweight) <= limit);
   CHECK(relative_error(found.dbias, expected.dbias) <= limit);
 }
@@ -318,14 +323,15 @@ TEST_CASE("cpu linear", "[linear][cpu]") {
         const Values x = random_values(m * in, 1), weight = random_values(in * out, 2),
                      bias = random_values(out, 3);
         const Values residual = random_values(m * out, 4), dy = random_values(m * out, 5);
-        Values y(residual.size()), dx(x.size()), dweight = random_values(in * out, 6), dbias = bias;
+        Values y(residual.size()), dx = random_values(m * in, 7), dweight = random_values(in * out, 6),
+                                   dbias = bias;
         Values y_expected = y, dx_expected = dx, dweight_expected = dweight, dbias_expected = dbias;
         const auto run_all = [&](const auto& device, Values& to_y, Values& to_dx, Values& to_dweight,
                                  Values& to_dbias) {
           launch(device, LinearForward<float>{x.data(), weight.data(), nullptr, bias.data(), residual.data(),
                                               0.5f, to_y.data(), m, in, out});
-          launch(device,
-                 LinearBackwardData<float>{dy.data(), weight.data(), nullptr, to_dx.data(), m, in, out});
+          launch(device, LinearBackwardData<float>{dy.data(), weight.data(), nullptr, to_dx.data(), m, in,
+                                                   out, m % 2 ? to_dx.data() : nullptr});
           launch(device, LinearBackwardWeight<float>{x.data(), dy.data(), to_dweight.data(), m, in, out,
                                                      to_dbias.data()});
         };

@@ -180,12 +180,11 @@ struct UNet<T, D>::Backward {
     return cache.activations[activation - 2];
   }  // of the layer that made the current activation
 
-  void through_resnet(const ResnetBlock<T, D>& block, Tensor<T, D>* dskip = nullptr) {
+  void through_resnet(const ResnetBlock<T, D>& block, const View& dskip = {}, const View& add = {}) {
     auto& saved = cache.resnets[--resnet];
     if (cache.recompute) block.forward(saved.in, saved);
     Tensor<T, D> dx(dy.device(), saved.in.x.shape());
-    if (dskip) *dskip = Tensor<T, D>(dy.device(), saved.in.x2.shape());
-    block.backward(dy, saved, {.dx = dx, .dx2 = dskip ? dskip->view() : View{}, .dtemb = dtemb});
+    block.backward(dy, saved, {.dx = dx, .dx2 = dskip, .dtemb = dtemb, .add = add});
     if (cache.recompute) saved = {};
     step(std::move(dx));
   }
@@ -197,10 +196,18 @@ struct UNet<T, D>::Backward {
     if (cache.recompute) saved = {};
   }
 
-  void through_conv(const Conv2d<T, D>& layer) { step(layer.backward(dy, {input(), {}})); }
+  void through_conv(const Conv2d<T, D>& layer, const View& add = {}) {
+    step(layer.backward(dy, {input(), {}}, add));
+  }
 
-  // The current activation was also read by the up path.
-  void add_skip() { add_to(dskips[--skip].view(), dy.view()); }
+  // For a block of the up path, which also reads a skip: where the gradient for that waits.
+  const Tensor<T, D>& new_skip() {
+    const View& x2 = cache.resnets[resnet - 1].in.x2;
+    return dskips[skip++] = Tensor<T, D>(x2.device(), x2.shape());
+  }
+
+  // For a layer whose input the up path has also read: the gradient from there.
+  Tensor<T, D> take_skip() { return std::move(dskips[--skip]); }
 
  private:
   void step(Tensor<T, D> dx) {
@@ -226,14 +233,13 @@ void UNet<T, D>::backward(const View& dy, Cache& cache) const {
     if (level->resampler) state.through_conv(*level->resampler);
     for (std::size_t i = level->resnets.size(); i-- > 0;) {
       if (!level->attentions.empty()) state.through_attention(level->attentions[i]);
-      state.through_resnet(level->resnets[i], &state.dskips[state.skip++]);
+      state.through_resnet(level->resnets[i], state.new_skip());
     }
   }
   state.through_resnet(middle_resnets_[1]);
   if (middle_attention_) state.through_attention(*middle_attention_);
-  state.through_resnet(middle_resnets_[0]);
+  state.through_resnet(middle_resnets_[0], {}, state.take_skip());
   for (auto level = down_.rbegin(); level != down_.rend(); ++level) backward_level(*level, state);
-  state.add_skip();
   conv_in_.backward_parameters(state.dy, {cache.x, {}});
   cache.dstem = std::move(state.dy);
   backward_time(dtemb, cache);
@@ -241,14 +247,10 @@ void UNet<T, D>::backward(const View& dy, Cache& cache) const {
 
 template <Element T, Device D>
 void UNet<T, D>::backward_level(const Level& level, Backward& state) const {
-  if (level.resampler) {
-    state.add_skip();
-    state.through_conv(*level.resampler);
-  }
+  if (level.resampler) state.through_conv(*level.resampler, state.take_skip());
   for (std::size_t i = level.resnets.size(); i-- > 0;) {
-    state.add_skip();
     if (!level.attentions.empty()) state.through_attention(level.attentions[i]);
-    state.through_resnet(level.resnets[i]);
+    state.through_resnet(level.resnets[i], {}, state.take_skip());
   }
 }
 

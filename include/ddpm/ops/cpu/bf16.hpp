@@ -94,7 +94,8 @@ inline void launch(const Cpu& device, const Conv2dBackwardData<bf16>& p) {
   detail::cpu::Widened w(device);
   launch(device, Conv2dBackwardData<float>{g, w.in(p.dy, g.pixels() * g.cout),
                                            w.in(p.weight, detail::cpu::weight_count(g)), nullptr,
-                                           w.out(p.dx, pixels * g.c), w.out(p.dx2, pixels * g.c2)});
+                                           w.out(p.dx, pixels * g.c), w.out(p.dx2, pixels * g.c2),
+                                           w.in(p.add, pixels * g.c)});
 }
 
 inline void launch(const Cpu& device, const Conv2dBackwardWeight<bf16>& p) {
@@ -117,9 +118,9 @@ inline void launch(const Cpu& device, const LinearForward<bf16>& p) {
 
 inline void launch(const Cpu& device, const LinearBackwardData<bf16>& p) {
   detail::cpu::Widened w(device);
-  launch(device,
-         LinearBackwardData<float>{w.in(p.dy, p.m * p.out), w.in(p.weight, std::int64_t{p.in} * p.out),
-                                   nullptr, w.out(p.dx, p.m * p.in), p.m, p.in, p.out});
+  launch(device, LinearBackwardData<float>{
+                     w.in(p.dy, p.m * p.out), w.in(p.weight, std::int64_t{p.in} * p.out), nullptr,
+                     w.out(p.dx, p.m * p.in), p.m, p.in, p.out, w.in(p.add, p.m * p.in)});
 }
 
 inline void launch(const Cpu& device, const LinearBackwardWeight<bf16>& p) {
@@ -147,7 +148,7 @@ inline void launch(const Cpu& device, const GroupNormBackward<bf16>& p) {
                      p.gamma, p.beta, w.in(p.scale_shift, scales), p.mean, p.rstd, p.activation,
                      w.in(p.add, pixels * g.c), w.in(p.add2, pixels * g.c2), w.out(p.dx, pixels * g.c),
                      w.out(p.dx2, pixels * g.c2), p.dgamma, p.dbeta, w.out(p.dscale_shift, scales),
-                     w.out(p.dx_sums, scales / 2)});
+                     w.out(p.dx_sums, scales / 2), w.in(p.also, pixels * g.c)});
 }
 
 inline void launch(const Cpu& device, const AttentionForward<bf16>& p) {

@@ -48,7 +48,7 @@ inline Epilogue make_epilogue(const Conv2dBackwardData<float>& p) {
   const int stride = round_up(p.shape.channels(), panel_width());
   float* init = thread_scratch<InitTag>(static_cast<std::size_t>(stride));
   fill_zero(init, stride);
-  return {init, 0, nullptr, 1.0f};
+  return {init, 0, p.add, 1.0f};
 }
 
 enum class Algorithm { direct, winograd_f2, winograd_f4 };

@@ -210,10 +210,10 @@ template <bool Silu>
 void group_norm_backward_block(const GroupNormBackward<float>& p, const GroupNormTask& task, float* parts) {
   const int hw = p.shape.hw;
   const float* const x[2] = {p.x, p.x2};
-  const float* const add[2] = {p.add, p.add2};
+  const float *const add[2] = {p.add, p.add2}, *const also[2] = {p.also, nullptr};
   float* const dx[2] = {p.dx, p.dx2};
   // dv cannot wait in dx while that holds what is to be added
-  const bool apart = Silu && ((p.add && p.add == p.dx) || (p.add2 && p.add2 == p.dx2));
+  const bool apart = Silu && ((p.dx && (p.add == p.dx || p.also == p.dx)) || (p.dx2 && p.add2 == p.dx2));
   const GroupNormBackwardArrays a(task.channels, apart ? hw : 0);
   group_norm_begin_backward(p, task, a);
   const std::int64_t dy_stride = p.shape.channels();
@@ -232,9 +232,10 @@ void group_norm_backward_block(const GroupNormBackward<float>& p, const GroupNor
     if (s.columns == 0) continue;
     const float* dv = !Silu ? dy + s.first : apart ? a.dv + s.first : dx[k] + s.at;
     const std::int64_t dv_stride = !Silu ? dy_stride : apart ? task.channels : s.stride;
-    run_leaf<GroupNormCombineLeaf>(GroupNormCombineLeaf{
-        x[k] + s.at, s.stride, dv, dv_stride, add[k] ? add[k] + s.at : nullptr, dx[k] + s.at, hw, s.columns,
-        a.mean + s.first, a.factor + s.first, a.slope + s.first, a.shift + s.first});
+    run_leaf<GroupNormCombineLeaf>(
+        GroupNormCombineLeaf{x[k] + s.at, s.stride, dv, dv_stride, add[k] ? add[k] + s.at : nullptr,
+                             also[k] ? also[k] + s.at : nullptr, dx[k] + s.at, hw, s.columns,
+                             a.mean + s.first, a.factor + s.first, a.slope + s.first, a.shift + s.first});
     if (p.dx_sums)
       run_leaf<ColumnSumsLeaf>(ColumnSumsLeaf{dx[k] + s.at, hw, s.stride,
                                               p.dx_sums + task.n * p.shape.channels() + task.first + s.first,

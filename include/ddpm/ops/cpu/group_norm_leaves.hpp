@@ -180,10 +180,10 @@ struct GroupNormSumsLeaf {
 // dx = factor * dv + slope * (x - mean) + shift (+ add).
 struct GroupNormCombineLeaf {
   const float* x;
-  std::int64_t stride;  // also of add and dx
+  std::int64_t stride;  // of add, also and dx too
   const float* dv;
   std::int64_t dv_stride;
-  const float* add;  // or null
+  const float *add, *also;  // or null
   float* dx;
   int rows, columns;
   const float* mean;
@@ -198,6 +198,7 @@ struct GroupNormCombineLeaf {
       part.x = p.x + row * p.stride;
       part.dv = p.dv + row * p.dv_stride;
       if (p.add != nullptr) part.add = p.add + row * p.stride;
+      if (p.also != nullptr) part.also = p.also + row * p.stride;
       part.dx = p.dx + row * p.stride;
       part.rows = p.rows - row < group_norm_run ? p.rows - row : group_norm_run;
       sweep<V>(part, p.columns);
@@ -215,10 +216,11 @@ struct GroupNormCombineLeaf {
       lanes.load(d, dv + row * dv_stride + c);
       u -= m;
       u = u * k + (d * a + b);
-      if (add != nullptr) {
-        lanes.load(d, add + row * stride + c);
-        u += d;
-      }
+      for (const float* const from : {add, also})
+        if (from != nullptr) {
+          lanes.load(d, from + row * stride + c);
+          u += d;
+        }
       lanes.store(dx + row * stride + c, u);
     }
   }

@@ -17,8 +17,8 @@ void launch(const Cpu& device, const LinearForward<T>& p) {
 
 template <std::same_as<float> T>
 void launch(const Cpu& device, const LinearBackwardData<T>& p) {
-  launch(device,
-         Conv2dBackwardData<T>{linear_geometry(p.m, p.in, p.out), p.dy, p.weight, p.prepared, p.dx, nullptr});
+  launch(device, Conv2dBackwardData<T>{linear_geometry(p.m, p.in, p.out), p.dy, p.weight, p.prepared, p.dx,
+                                       nullptr, p.add});
 }
 
 template <std::same_as<float> T>

@@ -83,9 +83,11 @@ void launch(const Reference&, const Conv2dBackwardData<T>& p) {
             static_cast<double>(p.weight[(std::int64_t{o} * g.taps() + tap) * g.channels() + c]);
   });
   for (std::int64_t pixel = 0; pixel < pixels; ++pixel)
-    for (int c = 0; c < g.channels(); ++c)
-      detail::reference::joined(p.dx, p.dx2, g, pixel, c) =
-          static_cast<T>(sum[static_cast<std::size_t>(pixel * g.channels() + c)]);
+    for (int c = 0; c < g.channels(); ++c) {
+      double value = sum[static_cast<std::size_t>(pixel * g.channels() + c)];
+      if (p.add) value += static_cast<double>(p.add[pixel * g.c + c]);
+      detail::reference::joined(p.dx, p.dx2, g, pixel, c) = static_cast<T>(value);
+    }
 }
 
 template <class T>

@@ -103,6 +103,8 @@ void launch(const Reference&, const GroupNormBackward<T>& p) {
           double dx = rstd * (weighted - sum / count - normalised(pixel, c) * sum_normalised / count);
           if (c < s.c ? p.add != nullptr : p.add2 != nullptr)
             dx += static_cast<double>(detail::reference::joined(p.add, p.add2, s, n, pixel, c));
+          if (p.also && c < s.c)
+            dx += static_cast<double>(p.also[(std::int64_t{n} * s.hw + pixel) * s.c + c]);
           detail::reference::joined(p.dx, p.dx2, s, n, pixel, c) = static_cast<T>(dx);
           dx_sum += dx;
         }

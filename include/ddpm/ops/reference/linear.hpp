@@ -24,7 +24,7 @@ template <class T>
 void launch(const Reference&, const LinearBackwardData<T>& p) {
   for (std::int64_t m = 0; m < p.m; ++m)
     for (int i = 0; i < p.in; ++i) {
-      double sum = 0;
+      double sum = p.add ? static_cast<double>(p.add[m * p.in + i]) : 0.0;
       for (int o = 0; o < p.out; ++o)
         sum += static_cast<double>(p.dy[m * p.out + o]) *
                static_cast<double>(p.weight[std::int64_t{o} * p.in + i]);

@@ -74,7 +74,7 @@ Conv2dGather<Conv2dBackwardData, T> gather_of(const Conv2dBackwardData<T>& op) {
           .phases = s.upsample,
           .origin = s.pad_begin,
           .direction = -1,
-          .output = s.c2 % quad == 0 ? quad_access(s.c, op.dx, op.dx2) : QuadAccess::scalar};
+          .output = s.c2 % quad == 0 ? quad_access(s.c, op.dx, op.dx2, op.add) : QuadAccess::scalar};
 }
 
 // The taps of one class and phase along one axis.
@@ -204,7 +204,7 @@ class GatheredWeights {
 
 // Neighbouring channels of one written pixel.
 struct PixelChannels {
-  std::int64_t pixel;
+  std::int64_t pixel;  // or -1, whose results nobody wants
   int sample, channel, count;
 };
 
@@ -220,16 +220,24 @@ __device__ __forceinline__ void finish(const Conv2dForward<T>& p, const PixelCha
   const int cout = p.shape.cout;
   if (p.bias) add_each([&](const PixelChannels&) { return p.bias; });
   if (p.add) add_each([&](const PixelChannels& at) { return p.add + std::int64_t{at.sample} * cout; });
-  if (p.residual) add_each([&](const PixelChannels& at) { return p.residual + at.pixel * cout; });
+  if (p.residual)
+    add_each([&](const PixelChannels& at) { return p.residual + max(at.pixel, std::int64_t{0}) * cout; });
 #pragma unroll
   for (int i = 0; i < Pixels; ++i)
 #pragma unroll
     for (int l = 0; l < N; ++l) value[i][l] *= p.scale;
 }
 
+// Of pixels that exist alone: `add` may be dx, which others are writing.
 template <QuadAccess A, class T, int Pixels, int N>
-__device__ __forceinline__ void finish(const Conv2dBackwardData<T>&, const PixelChannels (&)[Pixels],
-                                       float (&)[Pixels][N]) {}
+__device__ __forceinline__ void finish(const Conv2dBackwardData<T>& p, const PixelChannels (&to)[Pixels],
+                                       float (&value)[Pixels][N]) {
+  if (!p.add) return;
+#pragma unroll
+  for (int i = 0; i < Pixels; ++i)
+    if (to[i].pixel >= 0)
+      add_quad<A, CacheHint::stream>(p.add + to[i].pixel * p.shape.c + to[i].channel, to[i].count, value[i]);
+}
 
 template <QuadAccess A, class T, int N>
 __device__ __forceinline__ void write_pixel(const Conv2dForward<T>& p, const PixelChannels& to,
