@@ -31,34 +31,52 @@ void run_with(Tile tile, int parts, const Conv2dBackwardWeight<T>& params) {
     ddpm::kernels::launch_conv2d_backward_weight<NarrowTile>(CudaSim{}, params, parts);
 }
 
-template <class Params>
-void run_with(MmaTile tile, const Params& params) {
-  with_mma_tile(tile, [&]<class P>(P) { launch_conv2d_mma<P>(CudaSim{}, params); });
+template <template <class> class Op, class T>
+void run_with(MmaTile tile, const Op<T>& params) {
+  with_mma_tile<T>(tile, [&]<class P>(P) { launch_conv2d_mma<P>(CudaSim{}, params); });
 }
 
-void run_with(MmaTile tile, int parts, const Conv2dBackwardWeight<bf16>& params) {
-  with_mma_weight_tile(tile,
-                       [&]<class P>(P) { launch_conv2d_backward_weight_mma<P>(CudaSim{}, params, parts); });
+template <class T>
+void run_with(MmaTile tile, int parts, const Conv2dBackwardWeight<T>& params) {
+  with_mma_weight_tile<T>(
+      tile, [&]<class P>(P) { launch_conv2d_backward_weight_mma<P>(CudaSim{}, params, parts); });
 }
 
-template <class Params>
-void run_on_tensor_cores(const Params& params) {
-  launch(CudaSim{}, params, Conv2dAlgorithm::mma);
-}
-
-template <class Params>
-void run_on_general_cores(const Params& params) {
-  launch(CudaSim{}, params, Conv2dAlgorithm::general);
+CudaSim with(FloatProducts products) {
+  CudaSim device;
+  device.float_products = products;
+  return device;
 }
 
 template <class Params>
-void run_by_wgmma(const Params& params) {
-  launch(CudaSim{}, params, Conv2dAlgorithm::wgmma);
+void run(FloatProducts products, const Params& params) {
+  launch(with(products), params);
 }
 
-bool supports_mma(const Conv2dForward<bf16>& params) { return ddpm::kernels::supports_mma(params); }
+template <class Params>
+void run_on_tensor_cores(FloatProducts products, const Params& params) {
+  launch(with(products), params, Conv2dAlgorithm::mma);
+}
 
-bool gives_moments(const Conv2dGeometry& g) { return conv2d_gives_moments<bf16>(CudaSim{}, g); }
+template <class Params>
+void run_on_general_cores(FloatProducts products, const Params& params) {
+  launch(with(products), params, Conv2dAlgorithm::general);
+}
+
+template <class Params>
+void run_by_wgmma(FloatProducts products, const Params& params) {
+  launch(with(products), params, Conv2dAlgorithm::wgmma);
+}
+
+template <class T>
+bool supports_mma(const Conv2dForward<T>& params) {
+  return ddpm::kernels::supports_mma(params);
+}
+
+template <class T>
+bool gives_moments(FloatProducts products, const Conv2dGeometry& g) {
+  return conv2d_gives_moments<T>(with(products), g);
+}
 
 int parts_of_pixels(const Conv2dGeometry& g, std::int64_t tiles) {
   return ddpm::kernels::parts_of_pixels(CudaSim{}.properties(), g, tiles);
@@ -84,18 +102,45 @@ template void run_with(Tile, const Conv2dBackwardData<float>&);
 template void run_with(Tile, const Conv2dBackwardData<bf16>&);
 template void run_with(Tile, int, const Conv2dBackwardWeight<float>&);
 template void run_with(Tile, int, const Conv2dBackwardWeight<bf16>&);
+template void run_with(MmaTile, const Conv2dForward<float>&);
+template void run_with(MmaTile, const Conv2dBackwardData<float>&);
+template void run_with(MmaTile, int, const Conv2dBackwardWeight<float>&);
+template void run(FloatProducts, const Conv2dForward<float>&);
+template void run(FloatProducts, const Conv2dBackwardData<float>&);
+template void run(FloatProducts, const Conv2dBackwardWeight<float>&);
+template void run(FloatProducts, const LinearForward<float>&);
+template void run(FloatProducts, const LinearBackwardData<float>&);
+template void run(FloatProducts, const LinearBackwardWeight<float>&);
+template void run_on_tensor_cores(FloatProducts, const Conv2dForward<float>&);
+template void run_on_tensor_cores(FloatProducts, const Conv2dBackwardData<float>&);
+template void run_on_tensor_cores(FloatProducts, const Conv2dBackwardWeight<float>&);
+template void run_on_general_cores(FloatProducts, const Conv2dForward<float>&);
+template void run_on_general_cores(FloatProducts, const Conv2dBackwardData<float>&);
+template void run_on_general_cores(FloatProducts, const Conv2dBackwardWeight<float>&);
+template void run_by_wgmma(FloatProducts, const Conv2dForward<float>&);
+template void run_by_wgmma(FloatProducts, const Conv2dBackwardData<float>&);
+template void run_by_wgmma(FloatProducts, const Conv2dBackwardWeight<float>&);
+template bool supports_mma(const Conv2dForward<float>&);
+template bool gives_moments<float>(FloatProducts, const Conv2dGeometry&);
 template void run_with(MmaTile, const Conv2dForward<bf16>&);
 template void run_with(MmaTile, const Conv2dBackwardData<bf16>&);
-template void run_on_tensor_cores(const Conv2dForward<float>&);
-template void run_on_tensor_cores(const Conv2dForward<bf16>&);
-template void run_on_tensor_cores(const Conv2dBackwardData<bf16>&);
-template void run_on_tensor_cores(const Conv2dBackwardWeight<bf16>&);
-template void run_by_wgmma(const Conv2dForward<float>&);
-template void run_by_wgmma(const Conv2dForward<bf16>&);
-template void run_by_wgmma(const Conv2dBackwardData<bf16>&);
-template void run_by_wgmma(const Conv2dBackwardWeight<bf16>&);
-template void run_on_general_cores(const Conv2dForward<bf16>&);
-template void run_on_general_cores(const Conv2dBackwardData<bf16>&);
-template void run_on_general_cores(const Conv2dBackwardWeight<bf16>&);
+template void run_with(MmaTile, int, const Conv2dBackwardWeight<bf16>&);
+template void run(FloatProducts, const Conv2dForward<bf16>&);
+template void run(FloatProducts, const Conv2dBackwardData<bf16>&);
+template void run(FloatProducts, const Conv2dBackwardWeight<bf16>&);
+template void run(FloatProducts, const LinearForward<bf16>&);
+template void run(FloatProducts, const LinearBackwardData<bf16>&);
+template void run(FloatProducts, const LinearBackwardWeight<bf16>&);
+template void run_on_tensor_cores(FloatProducts, const Conv2dForward<bf16>&);
+template void run_on_tensor_cores(FloatProducts, const Conv2dBackwardData<bf16>&);
+template void run_on_tensor_cores(FloatProducts, const Conv2dBackwardWeight<bf16>&);
+template void run_on_general_cores(FloatProducts, const Conv2dForward<bf16>&);
+template void run_on_general_cores(FloatProducts, const Conv2dBackwardData<bf16>&);
+template void run_on_general_cores(FloatProducts, const Conv2dBackwardWeight<bf16>&);
+template void run_by_wgmma(FloatProducts, const Conv2dForward<bf16>&);
+template void run_by_wgmma(FloatProducts, const Conv2dBackwardData<bf16>&);
+template void run_by_wgmma(FloatProducts, const Conv2dBackwardWeight<bf16>&);
+template bool supports_mma(const Conv2dForward<bf16>&);
+template bool gives_moments<bf16>(FloatProducts, const Conv2dGeometry&);
 
 }  // namespace ddpm::simt::kernels

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Convolutions of bf16 on tensor cores: kernels against Reference, and what they ask of memory.
+// Convolutions of bf16, and of float in TF32, on tensor cores: kernels against Reference, and what they ask of memory.
 #include <ddpm/ops/reference/linear.hpp>
 
 #include "conv2d_kernels.hpp"
@@ -11,22 +11,29 @@ using ddpm::simt::kernels::MmaTile;
 
 namespace {
 
+constexpr FloatProducts tf32 = FloatProducts::tf32;
+
 struct TileOf {
   MmaTile name;
-  int rows, columns, depth;
+  int rows, columns, bytes;  // of the depth of a slice
 };
-constexpr TileOf tall{MmaTile::tall, 256, 128, 32}, large{MmaTile::large, 128, 128, 32},
-    flat{MmaTile::flat, 64, 128, 32}, small{MmaTile::small, 64, 64, 64};
+constexpr TileOf tall{MmaTile::tall, 256, 128, 64}, large{MmaTile::large, 128, 128, 64},
+    flat{MmaTile::flat, 64, 128, 64}, small{MmaTile::small, 64, 64, 128};
+
+template <class T>
+constexpr int vector = 16 / sizeof(T);  // elements
 
 constexpr int rounded_up(int count, int to) { return (count + to - 1) / to * to; }
 
 // mma.sync of a product whose rows and columns fill tiles.
+template <class T>
 std::int64_t products(const TileOf& tile, int rows, int columns, int depth) {
   return std::int64_t{rounded_up(rows, tile.rows) / 16} * (rounded_up(columns, tile.columns) / 8) *
-         (rounded_up(depth, tile.depth) / 16);
+         (rounded_up(depth * int{sizeof(T)}, tile.bytes) / 32);
 }
 
-void check_forward(Problem<bf16>& p, const TileOf& tile) {
+template <class T>
+void check_forward(Problem<T>& p, const TileOf& tile) {
   INFO(simt::name(p.g) << ", shifted " << p.shifted << ", present " << p.present << ", tile " << tile.rows
                        << " x " << tile.columns);
   simt::kernels::run_with(tile.name, p.forward(on_device));
@@ -34,20 +41,29 @@ void check_forward(Problem<bf16>& p, const TileOf& tile) {
   if (p.present & Which::moments) CHECK(error_of_moments(p) < tolerance);
 }
 
-void check_backward(Problem<bf16>& p, const TileOf& tile) {
+template <class T>
+void check_backward(Problem<T>& p, const TileOf& tile) {
   INFO(simt::name(p.g) << ", shifted " << p.shifted << ", tile " << tile.rows << " x " << tile.columns);
   simt::kernels::run_with(tile.name, p.backward_data(on_device));
   CHECK(error_of(p.dx) < tolerance);
   if (p.g.c2) CHECK(error_of(p.dx2) < tolerance);
 }
 
-void check_weight(Problem<bf16>& p, const TileOf& tile, int parts) {
+template <class T>
+void check_weight(Problem<T>& p, const TileOf& tile, int parts) {
   INFO(simt::name(p.g) << ", tile " << tile.rows << " x " << tile.columns << ", parts " << parts);
   p.dweight.restore();
   p.dbias.restore();
   simt::kernels::run_with(tile.name, parts, p.backward_weight(on_device));
   CHECK(error_of(p.dweight) < gradient_tolerance);
   CHECK(error_of(p.dbias) < gradient_tolerance);
+}
+
+// One of the geometries below, which are of bf16, with slices of as many bytes.
+template <class T>
+Conv2dGeometry for_type(Conv2dGeometry g) {
+  if constexpr (std::is_same_v<T, float>) g.c /= 2, g.c2 /= 2, g.cout -= 4;
+  return g;
 }
 
 // Depths that end within a slice, slices that outnumber the stages, tiles that end within channels and pixels.
@@ -73,12 +89,12 @@ const std::vector<Conv2dGeometry> geometries = {
 
 }  // namespace
 
-TEST_CASE("tensor cores compute convolutions of every shape by every tile") {
-  for (const Conv2dGeometry& g : geometries) {
-    Problem<bf16> p{.g = g};
-    launch(Reference{}, p.forward(on_host));
-    launch(Reference{}, p.backward_data(on_host));
-    launch(Reference{}, p.backward_weight(on_host));
+TEMPLATE_TEST_CASE("tensor cores compute convolutions of every shape by every tile", "", bf16, float) {
+  // For float, which shares all but the reading of slices, every other one.
+  constexpr std::size_t step = std::is_same_v<TestType, float> ? 2 : 1;
+  for (std::size_t i = 0; i < geometries.size(); i += step) {
+    Problem<TestType> p{.g = for_type<TestType>(geometries[i])};
+    compute_reference(p);
     for (const TileOf& tile : {tall, large, flat, small}) {
       check_forward(p, tile);
       check_backward(p, tile);
@@ -88,21 +104,22 @@ TEST_CASE("tensor cores compute convolutions of every shape by every tile") {
   }
 }
 
-TEST_CASE("tensor cores write results of any alignment and any number of channels") {
+TEMPLATE_TEST_CASE("tensor cores write results of any alignment and any number of channels", "", bf16,
+                   float) {
   const unsigned outputs[] = {Which::y, Which::bias, Which::add, Which::residual};
   for (const int cout : {3, 8, 12})
     for (const unsigned shifted : outputs) {
-      Problem<bf16> p{.g = geometry({2, 5, 7, 8, 0}, cout, 1, no_padding), .shifted = shifted};
-      launch(Reference{}, p.forward(on_host));
+      Problem<TestType> p{.g = geometry({2, 5, 7, 8, 0}, cout, 1, no_padding), .shifted = shifted};
+      compute_reference(p);
       check_forward(p, small);
     }
   for (const unsigned shifted : {Which::x, Which::x2}) {
-    Problem<bf16> p{.g = geometry({1, 5, 4, 8, 8}, 8, 3, {}), .shifted = shifted};
-    launch(Reference{}, p.backward_data(on_host));
+    Problem<TestType> p{.g = geometry({1, 5, 4, 8, 8}, 8, 3, {}), .shifted = shifted};
+    compute_reference(p);
     check_backward(p, small);
   }
-  Problem<bf16> p{.g = geometry({1, 5, 4, 8, 0}, 8, 3, {}), .shifted = Which::add};
-  launch(Reference{}, p.backward_data(on_host));
+  Problem<TestType> p{.g = geometry({1, 5, 4, 8, 0}, 8, 3, {}), .shifted = Which::add};
+  compute_reference(p);
   check_backward(p, small);
 }
 
@@ -112,16 +129,17 @@ TEST_CASE("tensor cores add to a gradient where it lies") {
                          [&](const auto& params) { simt::kernels::run_with(tile.name, params); });
 }
 
-TEST_CASE("tensor cores take operands that are optional") {
+TEMPLATE_TEST_CASE("tensor cores take operands that are optional", "", bf16, float) {
   for (const unsigned present : {0u, 16u, 32u, 48u, 64u, 80u, 96u})
     for (const float scale : {1.0f, -0.5f}) {
-      Problem<bf16> p{.g = geometry({2, 5, 7, 8, 0}, 16, 1, no_padding), .present = present, .scale = scale};
-      launch(Reference{}, p.forward(on_host));
+      Problem<TestType> p{
+          .g = geometry({2, 5, 7, 8, 0}, 16, 1, no_padding), .present = present, .scale = scale};
+      compute_reference(p);
       check_forward(p, small);
     }
 }
 
-TEST_CASE("tensor cores leave moments of what they write") {
+TEMPLATE_TEST_CASE("tensor cores leave moments of what they write", "", bf16, float) {
   struct Case {
     Images x;
     int cout;
@@ -139,29 +157,34 @@ TEST_CASE("tensor cores leave moments of what they write") {
                         {{1, 4, 4, 8, 0}, 8, {.pad_begin = 0, .pad_end = 0, .upsample = 2}, false}};
   for (const Case& c : cases)
     for (const TileOf& tile : {tall, large, flat, small}) {
-      Problem<bf16> p{.g = geometry(c.x, c.cout, 1, c.options), .present = Which::all | Which::moments};
-      launch(Reference{}, p.forward(on_host));
+      Problem<TestType> p{.g = geometry(c.x, c.cout, 1, c.options), .present = Which::all | Which::moments};
+      compute_reference(p);
       const std::int64_t launches = Executor::instance().launches();
       check_forward(p, tile);
       if (Executor::counts) CHECK(Executor::instance().launches() - launches == (c.by_the_kernel ? 1 : 2));
-      CHECK(simt::kernels::gives_moments(p.g) == c.by_the_kernel);
+      CHECK(simt::kernels::gives_moments<TestType>(tf32, p.g) == c.by_the_kernel);
+      if (std::is_same_v<TestType, float>)
+        CHECK_FALSE(simt::kernels::gives_moments<TestType>(FloatProducts::exact, p.g));
     }
-  CHECK_FALSE(simt::kernels::gives_moments(geometry({1, 8, 8, 4, 0}, 8, 1, no_padding)));
+  CHECK_FALSE(simt::kernels::gives_moments<TestType>(
+      tf32, geometry({1, 8, 8, vector<TestType> / 2, 0}, 8, 1, no_padding)));
 }
 
-TEST_CASE("an infinity reaches only the pixels that read it, past no end of the depth") {
+TEMPLATE_TEST_CASE("an infinity reaches only the pixels that read it, past no end of the depth", "", bf16,
+                   float) {
+  using T = TestType;
   for (const TileOf& tile : {tall, large, flat, small}) {
-    Problem<bf16> p{.g = geometry({1, 2, 2, 8, 0}, 8, 1, no_padding), .present = none};
-    const auto make_last_infinite = [](const Operand<bf16>& operand) {
-      std::vector<bf16> values = operand.device_values();
-      values.back() = bf16(INFINITY);
-      CudaSim{}.upload(operand.device(), values.data(), values.size() * sizeof(bf16));
+    Problem<T> p{.g = geometry({1, 2, 2, 8, 0}, 8, 1, no_padding), .present = none};
+    const auto make_last_infinite = [](const Operand<T>& operand) {
+      std::vector<T> values = operand.device_values();
+      values.back() = static_cast<T>(INFINITY);
+      CudaSim{}.upload(operand.device(), values.data(), values.size() * sizeof(T));
     };
     make_last_infinite(p.x);
     make_last_infinite(p.dy);
     simt::kernels::run_with(tile.name, p.forward(on_device));
     simt::kernels::run_with(tile.name, p.backward_data(on_device));
-    const std::vector<bf16> y = p.y.device_values(), dx = p.dx.device_values();
+    const std::vector<T> y = p.y.device_values(), dx = p.dx.device_values();
     for (std::size_t i = 0; i < y.size(); ++i) {
       CHECK(std::isfinite(static_cast<float>(y[i])) == (i < y.size() - 8));
       CHECK(std::isfinite(static_cast<float>(dx[i])) == (i < dx.size() - 8));
@@ -169,12 +192,16 @@ TEST_CASE("an infinity reaches only the pixels that read it, past no end of the 
   }
 }
 
-TEST_CASE("tensor cores give the same bits under every schedule") {
+TEMPLATE_TEST_CASE("tensor cores give the same bits under every schedule", "", bf16, float) {
   // Several phases, two tensors and classes; more slices than stages, parts, and moments.
-  Problem<bf16> p{.g = geometry({1, 3, 3, 8, 8}, 16, 3, {.stride = 2, .pad_begin = 0, .upsample = 2}),
-                  .present = Which::all | Which::moments};
-  Problem<bf16> square{.g = geometry({1, 8, 8, 40, 0}, 8, 3, {}), .present = Which::all | Which::moments};
-  for (const TileOf& tile : {tall, large, flat, small})
+  Problem<TestType> p{
+      .g = for_type<TestType>(geometry({1, 3, 3, 8, 8}, 16, 3, {.stride = 2, .pad_begin = 0, .upsample = 2})),
+      .present = Which::all | Which::moments};
+  Problem<TestType> square{.g = for_type<TestType>(geometry({1, 8, 8, 40, 0}, 8, 3, {})),
+                           .present = Which::all | Which::moments};
+  const std::vector<TileOf> tiles =
+      std::is_same_v<TestType, float> ? std::vector{tall, small} : std::vector{tall, large, flat, small};
+  for (const TileOf& tile : tiles)
     run_everywhere_alike(
         [&] {
           simt::kernels::run_with(tile.name, p.forward(on_device));
@@ -185,60 +212,61 @@ TEST_CASE("tensor cores give the same bits under every schedule") {
         p.y, p.moments, p.dx, p.dx2, square.y, square.moments, square.dweight, square.dbias);
 }
 
-TEST_CASE("tensor cores are used where they can be", "[executor]") {
+TEMPLATE_TEST_CASE("tensor cores are used where they can be", "[executor]", bf16, float) {
+  using T = TestType;
   const auto is_on_tensor_cores = [](auto run) {
     Executor::instance().sum = {};
     run();
     return Executor::instance().sum.matrix_instructions > 0;
   };
-  const auto check_all = [&](Problem<bf16>& p, bool forward, bool data, bool weight) {
+  const auto check_all = [&](Problem<T>& p, bool forward, bool data, bool weight) {
     INFO(simt::name(p.g) << ", shifted " << p.shifted);
     const auto check_one = [&](const auto& params, bool expected) {
-      CHECK(is_on_tensor_cores([&] { simt::kernels::run(params); }) == expected);
-      CHECK_FALSE(is_on_tensor_cores([&] { simt::kernels::run_on_general_cores(params); }));
+      CHECK(is_on_tensor_cores([&] { simt::kernels::run(tf32, params); }) == expected);
+      CHECK(is_on_tensor_cores([&] { simt::kernels::run(params); }) == (expected && std::is_same_v<T, bf16>));
+      CHECK_FALSE(is_on_tensor_cores([&] { simt::kernels::run_on_general_cores(tf32, params); }));
       if (expected)
-        CHECK(is_on_tensor_cores([&] { simt::kernels::run_on_tensor_cores(params); }));
+        CHECK(is_on_tensor_cores([&] { simt::kernels::run_on_tensor_cores(tf32, params); }));
       else
-        CHECK_THROWS_AS(simt::kernels::run_on_tensor_cores(params), ConfigError);
+        CHECK_THROWS_AS(simt::kernels::run_on_tensor_cores(tf32, params), ConfigError);
     };
     check_one(p.forward(on_device), forward);
     check_one(p.backward_data(on_device), data);
     check_one(p.backward_weight(on_device), weight);
   };
   const auto check_geometry = [&](const Conv2dGeometry& g, bool forward, bool data, bool weight) {
-    Problem<bf16> p{.g = g};
+    Problem<T> p{.g = g};
     check_all(p, forward, data, weight);
   };
-  check_geometry(geometry({1, 2, 2, 8, 8}, 8, 1, no_padding), true, true, true);
-  check_geometry(geometry({1, 2, 2, 8, 0}, 3, 1, no_padding), true, false, false);
-  check_geometry(geometry({1, 2, 2, 4, 0}, 8, 1, no_padding), false, false, false);
-  check_geometry(geometry({1, 2, 2, 8, 4}, 8, 1, no_padding), false, false, false);
-  check_geometry(geometry({1, 2, 2, 4, 4}, 8, 1, no_padding), false, false, false);
+  constexpr int all = vector<T>, part = all / 2;
+  check_geometry(geometry({1, 2, 2, all, all}, all, 1, no_padding), true, true, true);
+  check_geometry(geometry({1, 2, 2, all, 0}, 3, 1, no_padding), true, false, false);
+  check_geometry(geometry({1, 2, 2, part, 0}, all, 1, no_padding), false, false, false);
+  check_geometry(geometry({1, 2, 2, all, part}, all, 1, no_padding), false, false, false);
+  check_geometry(geometry({1, 2, 2, part, part}, all, 1, no_padding), false, false, false);
   const auto check_shifted = [&](unsigned shifted, bool forward, bool data, bool weight) {
-    Problem<bf16> p{.g = geometry({1, 2, 2, 8, 8}, 8, 1, no_padding), .shifted = shifted};
+    Problem<T> p{.g = geometry({1, 2, 2, all, all}, all, 1, no_padding), .shifted = shifted};
     check_all(p, forward, data, weight);
   };
   check_shifted(Which::x, false, true, false);
   check_shifted(Which::x2, false, true, false);
   check_shifted(Which::weight, false, false, false);
   check_shifted(Which::y, true, false, false);
-  Problem<float> of_floats{.g = geometry({1, 2, 2, 8, 8}, 8, 1, no_padding)};
-  CHECK_THROWS_AS(simt::kernels::run_on_tensor_cores(of_floats.forward(on_device)), ConfigError);
   // Tensors whose chunks can be counted, and such as are twice as large.
   const auto takes = [](const Conv2dGeometry& g) {
-    Conv2dForward<bf16> p{};
+    Conv2dForward<T> p{};
     p.shape = g;
     return simt::kernels::supports_mma(p);
   };
   constexpr int h = 1 << 20, w = 1 << 9;
   const Conv2dOptions half{.stride = 2, .pad_begin = 0, .pad_end = 0};
   const Conv2dOptions twice{.pad_begin = 0, .pad_end = 0, .upsample = 2};
-  CHECK(takes(geometry({1, h, w, 8, 0}, 8, 1, no_padding)));
-  CHECK(takes(geometry({1, h, w, 8, 0}, 3, 1, no_padding)));
-  CHECK_FALSE(takes(geometry({2, h, w, 8, 0}, 8, 1, half)));
-  CHECK_FALSE(takes(geometry({1, h, w, 8, 8}, 8, 1, half)));
-  CHECK_FALSE(takes(geometry({1, h / 2, w, 8, 0}, 8, 1, twice)));
-  CHECK_FALSE(takes(geometry({1, h, w, 8, 0}, 16, 1, no_padding)));
+  CHECK(takes(geometry({1, h, w, all, 0}, all, 1, no_padding)));
+  CHECK(takes(geometry({1, h, w, all, 0}, 3, 1, no_padding)));
+  CHECK_FALSE(takes(geometry({2, h, w, all, 0}, all, 1, half)));
+  CHECK_FALSE(takes(geometry({1, h, w, all, all}, all, 1, half)));
+  CHECK_FALSE(takes(geometry({1, h / 2, w, all, 0}, all, 1, twice)));
+  CHECK_FALSE(takes(geometry({1, h, w, all, 0}, 2 * all, 1, no_padding)));
 }
 
 TEST_CASE("wgmma is used where it is asked for or faster", "[executor]") {
@@ -248,32 +276,34 @@ TEST_CASE("wgmma is used where it is asked for or faster", "[executor]") {
     return Executor::instance().sum.bulk_copies > 0;
   };
   Problem<bf16> little{.g = geometry({1, 2, 2, 64, 64}, 128, 1, no_padding)};
-  CHECK(is_by_wgmma([&] { simt::kernels::run_by_wgmma(little.forward(on_device)); }));
-  CHECK(is_by_wgmma([&] { simt::kernels::run_by_wgmma(little.backward_data(on_device)); }));
+  CHECK(is_by_wgmma([&] { simt::kernels::run_by_wgmma(tf32, little.forward(on_device)); }));
+  CHECK(is_by_wgmma([&] { simt::kernels::run_by_wgmma(tf32, little.backward_data(on_device)); }));
   CHECK_FALSE(is_by_wgmma([&] { simt::kernels::run(little.forward(on_device)); }));
-  CHECK(is_by_wgmma([&] { simt::kernels::run_by_wgmma(little.backward_weight(on_device)); }));
+  CHECK(is_by_wgmma([&] { simt::kernels::run_by_wgmma(tf32, little.backward_weight(on_device)); }));
   // So many tiles of 128 rows that smaller ones take a wave more.
   Problem<bf16> large_one{.g = geometry({1, 67, 128, 64, 0}, 128, 1, no_padding), .present = none};
   CHECK(is_by_wgmma([&] { simt::kernels::run(large_one.forward(on_device)); }));
-  CHECK_FALSE(is_by_wgmma([&] { simt::kernels::run_on_tensor_cores(large_one.forward(on_device)); }));
+  CHECK_FALSE(is_by_wgmma([&] { simt::kernels::run_on_tensor_cores(tf32, large_one.forward(on_device)); }));
   Problem<bf16> of_mma{.g = geometry({1, 2, 2, 64, 0}, 64, 1, no_padding)};
-  CHECK_THROWS_AS(simt::kernels::run_by_wgmma(of_mma.forward(on_device)), ConfigError);
-  CHECK_THROWS_AS(simt::kernels::run_by_wgmma(of_mma.backward_data(on_device)), ConfigError);
+  CHECK_THROWS_AS(simt::kernels::run_by_wgmma(tf32, of_mma.forward(on_device)), ConfigError);
+  CHECK_THROWS_AS(simt::kernels::run_by_wgmma(tf32, of_mma.backward_data(on_device)), ConfigError);
   Problem<float> of_floats{.g = little.g};
-  CHECK_THROWS_AS(simt::kernels::run_by_wgmma(of_floats.forward(on_device)), ConfigError);
+  CHECK_THROWS_AS(simt::kernels::run_by_wgmma(tf32, of_floats.forward(on_device)), ConfigError);
 }
 
-TEST_CASE("tensor cores multiply what they must, copy it once and meet no bank conflicts", "[executor]") {
+TEMPLATE_TEST_CASE("tensor cores multiply what they must, copy it once and meet no bank conflicts",
+                   "[executor]", bf16, float) {
+  using T = TestType;
   for (const TileOf& tile : {tall, large, flat, small}) {
     constexpr int channels = 128;
     const int pixels = tile.rows * 2;
-    Problem<bf16> p{.g = geometry({1, 2, tile.rows, 96, 32}, channels, 1, no_padding), .present = none};
+    Problem<T> p{.g = geometry({1, 2, tile.rows, 96, 32}, channels, 1, no_padding), .present = none};
     const auto check_traffic = [&](int rows, int columns, int depth) {
       INFO("tile " << tile.rows << " x " << tile.columns);
-      CHECK(counters().matrix_instructions == products(tile, rows, columns, depth));
+      CHECK(counters().matrix_instructions == products<T>(tile, rows, columns, depth));
       const int row_tiles = rows / tile.rows, column_tiles = columns / tile.columns;
       const std::int64_t copied =
-          std::int64_t{2} * depth * row_tiles * column_tiles * (tile.rows + tile.columns);
+          std::int64_t{sizeof(T)} * depth * row_tiles * column_tiles * (tile.rows + tile.columns);
       CHECK(counters().global_loads.bytes == copied);
       CHECK(counters().global_loads.sectors * sector_bytes == copied);
       CHECK(counters().global_stores.sectors * sector_bytes == counters().global_stores.bytes);
@@ -286,31 +316,32 @@ TEST_CASE("tensor cores multiply what they must, copy it once and meet no bank c
     simt::kernels::run_with(tile.name, p.backward_data(on_device));
     check_traffic(pixels, channels, channels);
     CHECK(counters().global_stores.requests * 32 * 16 == counters().global_stores.bytes);
-    Problem<bf16> complete{.g = geometry({2, 8, 8, 8, 0}, 128, 1, no_padding),
-                           .present = Which::all | Which::moments};
+    Problem<T> complete{.g = geometry({2, 8, 8, 8, 0}, 128, 1, no_padding),
+                        .present = Which::all | Which::moments};
     simt::kernels::run_with(tile.name, complete.forward(on_device));
     CHECK(counters().shared_loads.bank_conflicts == 0);
     CHECK(counters().shared_stores.bank_conflicts == 0);
     if (tile.name == MmaTile::flat) continue;
     Executor::instance().sum = {};
     simt::kernels::run_with(tile.name, 2, p.backward_weight(on_device));
-    const std::int64_t parts = 2, of_part = products(tile, channels, channels, pixels / 2);
+    const std::int64_t parts = 2, of_part = products<T>(tile, channels, channels, pixels / 2);
     CHECK(Executor::instance().sum.matrix_instructions == parts * of_part);
     CHECK(Executor::instance().sum.shared_loads.bank_conflicts == 0);
     CHECK(Executor::instance().sum.shared_stores.bank_conflicts == 0);
-    // For the bias, each row of tiles multiplies dy by eight columns of ones once.
+    // For the bias, each row of tiles multiplies dy of bf16 by eight columns of ones once.
+    const std::int64_t of_bias =
+        std::is_same_v<T, bf16> ? rounded_up(channels, tile.rows) / 16 * pixels / 16 : 0;
     p.present = Which::bias;
     Executor::instance().sum = {};
     simt::kernels::run_with(tile.name, parts, p.backward_weight(on_device));
-    CHECK(Executor::instance().sum.matrix_instructions ==
-          parts * of_part + rounded_up(channels, tile.rows) / 16 * pixels / 16);
+    CHECK(Executor::instance().sum.matrix_instructions == parts * of_part + of_bias);
     CHECK(Executor::instance().sum.shared_loads.bank_conflicts == 0);
   }
 }
 
-TEST_CASE("tensor cores read what lies under the taps, once per tile", "[executor]") {
-  constexpr int n = 1, h = 8, w = 16, channels = 64, taps = 9, element = 2;
-  Problem<bf16> p{.g = geometry({n, h, w, channels - 16, 16}, channels, 3, {}), .present = none};
+TEMPLATE_TEST_CASE("tensor cores read what lies under the taps, once per tile", "[executor]", bf16, float) {
+  constexpr int n = 1, h = 8, w = 16, channels = 64, taps = 9, element = sizeof(TestType);
+  Problem<TestType> p{.g = geometry({n, h, w, channels - 16, 16}, channels, 3, {}), .present = none};
   constexpr std::int64_t pixels = n * h * w,
                          under_taps = n * (3 * h - 2) * (3 * w - 2);  // but for the padding
   const auto count = [](int all, int size) { return (all + size - 1) / size; };
@@ -337,41 +368,43 @@ TEST_CASE("tensor cores read what lies under the taps, once per tile", "[executo
   }
 }
 
-TEST_CASE("tensor cores compute linear layers") {
+TEMPLATE_TEST_CASE("tensor cores compute linear layers", "", bf16, float) {
+  using T = TestType;
   constexpr std::int64_t m = 70;
   constexpr int in = 40, out = 24;
   const auto values = [](std::int64_t count, unsigned seed) {
-    return normal_values<bf16>(static_cast<std::size_t>(count), seed);
+    std::vector<T> numbers = normal_values<T>(static_cast<std::size_t>(count), seed);
+    round_factors(numbers.data(), numbers.size());
+    return numbers;
   };
-  Operand<bf16> x(values(m * in, 1)), weight(values(out * in, 2)), residual(values(m * out, 3)),
-      dy(values(m * out, 4)), y(missing_values<bf16>(dy.size())), dx(missing_values<bf16>(x.size())),
+  Operand<T> x(values(m * in, 1)), weight(values(out * in, 2)), residual(values(m * out, 3)),
+      dy(values(m * out, 4)), y(missing_values<T>(dy.size())), dx(missing_values<T>(x.size())),
       dx_add(values(m * in, 8));
   Operand<float> bias(normal_values<float>(out, 5)), dweight(normal_values<float>(weight.size(), 6)),
       dbias(normal_values<float>(out, 7));
   const auto check_one = [](auto params, auto& result, double limit) {
     launch(Reference{}, params(on_host));
     Executor::instance().sum = {};
-    simt::kernels::run(params(on_device));
+    simt::kernels::run(tf32, params(on_device));
     if (Executor::counts) CHECK(Executor::instance().sum.matrix_instructions > 0);
     CHECK(error_of(result) < limit);
   };
   check_one(
       [&](auto address) {
-        return LinearForward<bf16>{
+        return LinearForward<T>{
             address(x), address(weight), nullptr, address(bias), address(residual), 0.5f, address(y), m, in,
             out};
       },
       y, tolerance);
   check_one(
       [&](auto address) {
-        return LinearBackwardData<bf16>{address(dy), address(weight), nullptr, address(dx), m, in,
-                                        out,         address(dx_add)};
+        return LinearBackwardData<T>{address(dy), address(weight), nullptr, address(dx), m, in,
+                                     out,         address(dx_add)};
       },
       dx, tolerance);
   check_one(
       [&](auto address) {
-        return LinearBackwardWeight<bf16>{address(x), address(dy), address(dweight), m,
-                                          in,         out,         address(dbias)};
+        return LinearBackwardWeight<T>{address(x), address(dy), address(dweight), m, in, out, address(dbias)};
       },
       dweight, gradient_tolerance);
   CHECK(error_of(dbias) < gradient_tolerance);

@@ -116,6 +116,31 @@ struct Problem {
   }
 };
 
+// As tensor cores read factors: float rounded to the nearest number of 11 binary digits, ties away from zero.
+template <class T>
+void round_factors(T* values, std::size_t count) {
+  if constexpr (std::is_same_v<T, float>)
+    for (std::size_t i = 0; i < count; ++i) {
+      int exponent;
+      const float fraction = std::frexp(values[i], &exponent);
+      values[i] = std::ldexp(std::round(std::ldexp(fraction, 11)), exponent - 11);
+    }
+}
+
+// What Reference makes of a problem whose factors alone tensor cores round, not what is added.
+template <class T>
+void compute_reference(Problem<T>& p) {
+  Conv2dBackwardWeight<T> weight = p.backward_weight(on_host), bias = weight;
+  std::vector<float> other(p.dweight.size());
+  bias.dweight = other.data();
+  launch(Reference{}, bias);
+  weight.dbias = nullptr;
+  for (Operand<T>* factor : {&p.x, &p.x2, &p.weight, &p.dy}) round_factors(factor->host(), factor->size());
+  launch(Reference{}, weight);
+  launch(Reference{}, p.forward(on_host));
+  launch(Reference{}, p.backward_data(on_host));
+}
+
 // Of the moments that a kernel left, from those of the y that it left.
 template <class T>
 double error_of_moments(Problem<T>& p) {

@@ -28,6 +28,8 @@ struct CudaSim {
   static constexpr bool is_gpu = true;
   using Graph = simt::Recording;
 
+  FloatProducts float_products = FloatProducts::exact;
+
   void* allocate(std::size_t bytes) const { return simt::DeviceMemory::instance().allocate(bytes); }
   void deallocate(void* block, std::size_t bytes) const noexcept {
     simt::DeviceMemory::instance().deallocate(block, bytes);
@@ -53,8 +55,11 @@ struct CudaSim {
   }
   MemoryStats memory() const { return simt::DeviceMemory::instance().stats(); }
   // Those of an H100.
-  static GpuProperties properties() {
-    return {.multiprocessors = 132, .capability = 90, .shared_bytes = 227 << 10};
+  GpuProperties properties() const {
+    return {.multiprocessors = 132,
+            .capability = 90,
+            .shared_bytes = 227 << 10,
+            .float_products = float_products};
   }
 };
 

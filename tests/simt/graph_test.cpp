@@ -50,6 +50,28 @@ TEST_CASE("a graph does nothing when it is recorded and everything at each launc
   CHECK(copy.to_host() == std::vector<float>{111, 122, 133});
 }
 
+TEST_CASE("a graph multiplies float as the device that records it") {
+  CudaSim of_tf32;
+  of_tf32.float_products = FloatProducts::tf32;
+  for (const CudaSim& device : {CudaSim{}, of_tf32}) {
+    const Floats x(device, {1, 2, 2, 4}, normal_values<float>(16, 1)),
+        weight(device, {4, 1, 1, 4}, normal_values<float>(16, 2)), y(device, x.shape());
+    const auto record = [&] {
+      conv2d<float, CudaSim>({.x = x.view(), .weight = weight.view()}, {.pad_begin = 0, .pad_end = 0},
+                             y.view());
+    };
+    record();
+    const auto expected = y.to_host();
+    y.zero();
+    const auto graph = device.capture(record);
+    Executor::instance().sum = {};
+    graph.launch();
+    CHECK(y.to_host() == expected);
+    CHECK((Executor::instance().sum.matrix_instructions > 0) ==
+          (device.float_products == FloatProducts::tf32));
+  }
+}
+
 TEST_CASE("what a graph cannot hold is refused, and the device goes on") {
   const Floats x = floats({1, 2});
   const std::int64_t in_use = device.memory().bytes_in_use;

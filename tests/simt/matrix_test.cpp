@@ -138,16 +138,21 @@ TEST_CASE("mma.m16n8k8 of tf32 multiplies in the layout of the PTX ISA and ignor
 
 TEST_CASE("to_tf32 rounds to 10 bits, ties away from zero") {
   const std::vector<float> in = {1.0f, 1.0f + 0x1p-10f, 1.0f + 0x1p-11f, -1.0f - 0x1p-11f, 1.0f + 0x1.fp-12f,
-                                 0.0f};
-  const std::vector<float> rounded = {1.0f, 1.0f + 0x1p-10f, 1.0f + 0x1p-10f, -1.0f - 0x1p-10f, 1.0f, 0.0f};
+                                 0.0f, -INFINITY,       0x1.ffp-127f,    0x1p-149f};
+  const std::vector<float> rounded = {
+      1.0f, 1.0f + 0x1p-10f, 1.0f + 0x1p-10f, -1.0f - 0x1p-10f, 1.0f, 0.0f, -INFINITY, 0x1.ffp-127f, 0.0f};
   const DeviceArray<float> source(in);
   DeviceArray<std::uint32_t> out(in.size());
   run_to_tf32(source.data(), out.data(), static_cast<int>(in.size()));
   for (std::size_t i = 0; i < in.size(); ++i) CHECK(std::bit_cast<float>(out.host()[i]) == rounded[i]);
+  const DeviceArray<float> no_numbers(std::vector<float>{NAN, -NAN, std::bit_cast<float>(0x7fffffffu)});
+  run_to_tf32(no_numbers.data(), out.data(), 3);
+  for (std::size_t i = 0; i < 3; ++i) CHECK(std::isnan(std::bit_cast<float>(out.host()[i] & ~0x1fffu)));
 }
 
 TEST_CASE("to_bf16_pair rounds to 7 bits, ties to even") {
-  const std::vector<float> in = {1.0f, 1.0f + 0x1p-7f, 1.0f + 0x1p-8f, 1.0f + 0x3p-8f, -1.0f - 0x1.1p-8f, 0.0f};
+  const std::vector<float> in = {1.0f,           1.0f + 0x1p-7f,    1.0f + 0x1p-8f,
+                                 1.0f + 0x3p-8f, -1.0f - 0x1.1p-8f, 0.0f};
   const std::vector<float> rounded = {1.0f, 1.0f + 0x1p-7f, 1.0f, 1.0f + 0x1p-6f, -1.0f - 0x1p-7f, 0.0f};
   const DeviceArray<float> source(in);
   DeviceArray<std::uint32_t> out(in.size());

@@ -73,6 +73,18 @@ TEST_CASE("three steps of training by kernels are those of Cpu") {
   CHECK(largest_difference(found.average, expected.average) < 1e-4);
 }
 
+TEST_CASE("training and sampling in TF32 are those of Cpu but for the rounding") {
+  CudaSim device;
+  device.float_products = FloatProducts::tf32;
+  Executor::instance().sum = {};
+  const Run expected = train(Cpu{}, 2), found = train(device, 2);
+  CHECK(Executor::instance().sum.matrix_instructions > 0);
+  for (std::size_t i = 0; i < expected.losses.size(); ++i)
+    CHECK(found.losses[i] == Approx(expected.losses[i]).epsilon(0x1p-10));
+  const Ancestral sampler{.steps = 10};
+  CHECK(largest_difference(sample(device, sampler), sample(Cpu{}, sampler)) < 10 * 0x1p-10);
+}
+
 TEST_CASE("ten steps of training and of sampling in bf16 are those of Cpu but for the rounding") {
   const Run expected = train<bf16>(Cpu{}, 10), found = train<bf16>(CudaSim{}, 10);
   for (std::size_t i = 0; i < expected.losses.size(); ++i)

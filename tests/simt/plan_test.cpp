@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Which kernels a training step of the CIFAR-10 U-Net in bf16 is computed by, on GPUs that are not here.
+// Which kernels a training step of the CIFAR-10 U-Net in bf16 is computed by, and its products in float, on GPUs that
+// are not here.
 #include <algorithm>
 #include <array>
 #include <map>
@@ -44,9 +45,18 @@ void for_each_plan(Use use) {
 
 bool begins_with(const std::string& text, const std::string& part) { return text.rfind(part, 0) == 0; }
 
+bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
+ConvolutionPass pass_of(const PlannedOp& op) {
+  if (contains(op.name, "Weight")) return ConvolutionPass::backward_weight;
+  return contains(op.name, "Data") ? ConvolutionPass::backward_data : ConvolutionPass::forward;
+}
+
 bool has_kernel(const PlannedOp& op, const std::string& part) {
   return std::any_of(op.kernels.begin(), op.kernels.end(),
-                     [&](const PlannedKernel& k) { return k.name.find(part) != std::string::npos; });
+                     [&](const PlannedKernel& k) { return contains(k.name, part); });
 }
 
 std::string kernels_of(const PlannedOp& op) {
@@ -107,6 +117,31 @@ TEST_CASE(
   }
   // 44 of 3 x 3 skip no pixels, and 12 + 3 of them are of 4 x 4.
   CHECK(seen == 44 + 2 * (44 - 14));
+}
+
+TEST_CASE("products of float are on tensor cores where the device allows TF32, but for images") {
+  for_each_plan([&](const GpuProperties& gpu, int, const std::vector<PlannedOp>& ops) {
+    int seen = 0;
+    for (const PlannedOp& op : ops) {
+      if (!op.convolution) continue;
+      INFO(kernels_of(op));
+      const Conv2dGeometry& g = *op.convolution;
+      const ConvolutionPass pass = pass_of(op);
+      const bool reads_image = g.channels() == 3 || (g.cout == 3 && pass != ConvolutionPass::forward);
+      for (const FloatProducts products : {FloatProducts::exact, FloatProducts::tf32}) {
+        GpuProperties chosen = gpu;
+        chosen.float_products = products;
+        const std::string kernel = plan_in_float(chosen, g, pass).front().name;
+        const bool is_mma = products == FloatProducts::tf32 && !reads_image;
+        INFO(kernel);
+        CHECK(contains(kernel, is_mma ? "_mma_kernel<" : "_implicit_gemm_kernel<"));
+        CHECK(contains(kernel, "float"));
+        seen += is_mma;
+      }
+    }
+    CHECK(seen == 3 * (52 + 13) - 1 + 3 * (2 + 22 + 12) - 1 -
+                      4);  // of the image: once forward, once to data, twice to weight
+  });
 }
 
 TEST_CASE("the plan is of the convolutions that the network has") {

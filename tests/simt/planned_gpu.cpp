@@ -117,6 +117,19 @@ bool conv2d_gives_moments(const OpList& device, const Conv2dGeometry& shape) {
   return ddpm::conv2d_gives_moments<T>(device.gpu, shape);
 }
 
+// Calls use(params) with those of a pass that adds nothing.
+template <class T, class Use>
+auto with_convolution(const Conv2dGeometry& shape, ConvolutionPass pass, Use use) {
+  const auto memory = static_cast<T*>(NoMemory{}.allocate(0));
+  T* const second = shape.c2 ? memory : nullptr;
+  if (pass == ConvolutionPass::forward)
+    return use(
+        Conv2dForward<T>{shape, memory, second, memory, nullptr, nullptr, nullptr, nullptr, 1, memory});
+  if (pass == ConvolutionPass::backward_data)
+    return use(Conv2dBackwardData<T>{shape, memory, memory, nullptr, memory, second});
+  return use(Conv2dBackwardWeight<T>{shape, memory, second, memory, reinterpret_cast<float*>(memory)});
+}
+
 }  // namespace
 
 std::vector<PlannedOp> plan_training_step(const GpuProperties& gpu, const UNetConfig& config, int batch) {
@@ -139,29 +152,24 @@ PlannedOp plan_convolution(const Conv2dGeometry& shape, ConvolutionPass pass,
                            const ddpm::kernels::MmaChoice& choice) {
   using namespace ddpm::kernels;
   const PlannedGpu gpu{};
-  const auto memory = static_cast<bf16*>(gpu.allocate(0));
-  bf16* const second = shape.c2 ? memory : nullptr;
-  const auto plan = [&](auto p, auto start) {
+  return with_convolution<bf16>(shape, pass, [&](const auto& p) {
     PlannedOp op = described(p);
-    op.kernels = listed([&] { start(p); });
-    return op;
-  };
-  if (pass == ConvolutionPass::forward)
-    return plan(
-        Conv2dForward<bf16>{shape, memory, second, memory, nullptr, nullptr, nullptr, nullptr, 1, memory},
-        [&](const auto& p) {
-          with_mma_tile(choice.tile, [&]<class P>(P) { launch_conv2d_mma<P>(gpu, p); });
-        });
-  if (pass == ConvolutionPass::backward_data)
-    return plan(Conv2dBackwardData<bf16>{shape, memory, memory, nullptr, memory, second}, [&](const auto& p) {
-      with_mma_tile(choice.tile, [&]<class P>(P) { launch_conv2d_mma<P>(gpu, p); });
+    op.kernels = listed([&] {
+      if constexpr (requires { p.dweight; })
+        with_mma_weight_tile<bf16>(
+            choice.tile, [&]<class P>(P) { launch_conv2d_backward_weight_mma<P>(gpu, p, choice.parts); });
+      else
+        with_mma_tile<bf16>(choice.tile, [&]<class P>(P) { launch_conv2d_mma<P>(gpu, p); });
     });
-  return plan(Conv2dBackwardWeight<bf16>{shape, memory, second, memory, reinterpret_cast<float*>(memory)},
-              [&](const auto& p) {
-                with_mma_weight_tile(choice.tile, [&]<class P>(P) {
-                  launch_conv2d_backward_weight_mma<P>(gpu, p, choice.parts);
-                });
-              });
+    return op;
+  });
+}
+
+std::vector<PlannedKernel> plan_in_float(const GpuProperties& gpu, const Conv2dGeometry& shape,
+                                         ConvolutionPass pass) {
+  return with_convolution<float>(shape, pass, [&](const auto& p) {
+    return listed([&] { launch(PlannedGpu{{}, gpu}, p); });
+  });
 }
 
 }  // namespace ddpm::simt

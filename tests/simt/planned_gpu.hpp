@@ -39,4 +39,8 @@ enum class ConvolutionPass { forward, backward_data, backward_weight };
 PlannedOp plan_convolution(const Conv2dGeometry& shape, ConvolutionPass pass,
                            const ddpm::kernels::MmaChoice& choice);
 
+// What one of float would be computed by.
+std::vector<PlannedKernel> plan_in_float(const GpuProperties& gpu, const Conv2dGeometry& shape,
+                                         ConvolutionPass pass);
+
 }  // namespace ddpm::simt

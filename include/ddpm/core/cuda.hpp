@@ -206,21 +206,24 @@ class CudaGraph {
 
 // Cuda{1} works on the second GPU with a stream of the library's own; Cuda{stream} on the current GPU with a
 // stream that the caller keeps alive. Copies of the value are the same device. Threads may share it as they
-// may share a stream.
+// may share a stream. `float_products` trades rounding error for speed.
 class Cuda {
  public:
   static constexpr bool is_host = false;
   static constexpr bool is_gpu = true;
   using Graph = CudaGraph;
+  FloatProducts float_products = FloatProducts::exact;
 
   Cuda() = default;
-  explicit Cuda(int index) : index_(index) {
+  explicit Cuda(int index, FloatProducts products = FloatProducts::exact)
+      : float_products(products), index_(index) {
     int count = 0;
     detail::cuda_check(cudaGetDeviceCount(&count), "cudaGetDeviceCount");
     check<ConfigError>(index >= 0 && index < count, "Cuda: there is no device ", index, ", there are ",
                        count);
   }
-  explicit Cuda(cudaStream_t stream) : borrowed_(stream) {
+  explicit Cuda(cudaStream_t stream, FloatProducts products = FloatProducts::exact)
+      : float_products(products), borrowed_(stream) {
     detail::cuda_check(cudaGetDevice(&index_), "cudaGetDevice");
   }
 
@@ -268,7 +271,8 @@ class Cuda {
     return {.multiprocessors = attribute(cudaDevAttrMultiProcessorCount),
             .capability = 10 * attribute(cudaDevAttrComputeCapabilityMajor) +
                           attribute(cudaDevAttrComputeCapabilityMinor),
-            .shared_bytes = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin)};
+            .shared_bytes = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin),
+            .float_products = float_products};
   }
 
  private:

@@ -30,11 +30,17 @@ concept Device = std::copyable<D> && std::is_trivially_copyable_v<D> &&
   { D::is_gpu } -> std::convertible_to<bool>;
 };
 
+// How a GPU multiplies float in convolutions and linear layers: as it is or, where channels are multiples of 4, on tensor
+// cores, which round both factors to TF32, of 10 bits of mantissa. Sums are of float, also those for biases, which are
+// not rounded. Attention is exact in either case.
+enum class FloatProducts { exact, tf32 };
+
 // What the choice of a kernel depends on.
 struct GpuProperties {
   int multiprocessors;
   int capability = 80;          // 10 * major + minor
   int shared_bytes = 99 << 10;  // that a block may have; the default is the least since capability 8.0
+  FloatProducts float_products = FloatProducts::exact;
 };
 
 // Runs the kernels of kernels/ddpm/kernels: Cuda, and the host executor of the tests.

@@ -19,6 +19,7 @@ namespace ddpm::kernels {
 
 template <int Tile, int Columns, int HeadDim>
 struct AttentionMmaPolicy {
+  using Element = bf16;
   static constexpr int tile = Tile;         // tokens of a block, 16 of each warp
   static constexpr int columns = Columns;   // channels of the result
   static constexpr int head_dim = HeadDim;  // at most

@@ -109,22 +109,31 @@ void launch_conv2d_implicit_gemm(const D& device, const Op<T>& op) {
 
 namespace ddpm {
 
-// `automatic` is the fastest that takes the operands; `mma` takes those of supports_mma(), `wgmma` those of
-// supports_wgmma().
+// `automatic` is the fastest that takes the operands; `mma` takes those of supports_mma(), float only where the device
+// says FloatProducts::tf32; `wgmma` takes those of supports_wgmma().
 enum class Conv2dAlgorithm { automatic, general, mma, wgmma };
 
 namespace kernels {
 
+// Whether tensor cores may multiply elements of T.
+template <class T, GpuLike D>
+bool has_mma(const D& device) {
+  return std::is_same_v<T, bf16> || device.properties().float_products == FloatProducts::tf32;
+}
+
 // Whether the tensor cores compute p.
-template <template <class> class Op, class T>
-bool uses_mma(const Op<T>& p, Conv2dAlgorithm algorithm) {
-  bool is_supported = false;
-  if constexpr (std::is_same_v<T, bf16>) is_supported = supports_mma(p);
-  const bool is_asked_for = algorithm == Conv2dAlgorithm::mma || algorithm == Conv2dAlgorithm::wgmma;
-  check<ConfigError>(!is_asked_for || is_supported,
-                     "conv2d: tensor cores need bf16, channels in multiples of ", chunk,
-                     " and tensors aligned to 16 bytes, found ", sizeof(T), " bytes per element, ", p.shape.c,
-                     " + ", p.shape.c2, " channels and ", p.shape.cout, " outputs");
+template <GpuLike D, template <class> class Op, class T>
+bool uses_mma(const D& device, const Op<T>& p, Conv2dAlgorithm algorithm) {
+  const bool is_for_wgmma = algorithm == Conv2dAlgorithm::wgmma;
+  const bool is_asked_for = is_for_wgmma || algorithm == Conv2dAlgorithm::mma;
+  const bool is_supported =
+      supports_mma(p) && has_mma<T>(device) && (std::is_same_v<T, bf16> || !is_for_wgmma);
+  check<ConfigError>(
+      !is_asked_for || is_supported,
+      "conv2d: tensor cores need bf16, or on a device with FloatProducts::tf32 float but not for "
+      "wgmma, channels in multiples of ",
+      chunk_of<T>, " and tensors aligned to 16 bytes, found ", sizeof(T), " bytes per element, ", p.shape.c,
+      " + ", p.shape.c2, " channels and ", p.shape.cout, " outputs");
   return is_supported && algorithm != Conv2dAlgorithm::general;
 }
 
@@ -144,49 +153,48 @@ bool uses_wgmma(const D& device, const Op<bf16>& p, Conv2dAlgorithm algorithm, b
   return is_asked_for || (is_supported && is_faster && algorithm == Conv2dAlgorithm::automatic);
 }
 
-template <GpuLike D, template <class> class Op>
-void launch_conv2d_on_tensor_cores(const D& device, const Op<bf16>& op, Conv2dAlgorithm algorithm) {
-  const Conv2dGather<Op, bf16> p = gather_of(op);
+template <GpuLike D, template <class> class Op, class T>
+void launch_conv2d_on_tensor_cores(const D& device, const Op<T>& op, Conv2dAlgorithm algorithm) {
+  const Conv2dGather<Op, T> p = gather_of(op);
   const GpuProperties gpu = device.properties();
   const MmaProduct product{std::int64_t{p.n} * p.out_h * p.out_w, p.out_c, size_of(MmaTile::small).depth};
   const MmaChoice mma{choose_mma_tile(gpu, product.rows, product.columns), 1};
-  const WgmmaChoice wgmma{choose_wgmma_tile(gpu, product, p.out_h, p.out_w), 1};
-  if (uses_wgmma(device, op, algorithm, time_of(gpu, product, wgmma) < time_of(gpu, product, mma)))
-    with_wgmma_tile(wgmma.tile, [&]<class Tile>(Tile) { launch_conv2d_wgmma<Tile>(device, op); });
-  else
-    with_mma_tile(mma.tile, [&]<class Tile>(Tile) { launch_conv2d_mma<Tile>(device, op); });
+  if constexpr (std::is_same_v<T, bf16>) {
+    const WgmmaChoice wgmma{choose_wgmma_tile(gpu, product, p.out_h, p.out_w), 1};
+    if (uses_wgmma(device, op, algorithm, time_of(gpu, product, wgmma) < time_of(gpu, product, mma)))
+      return with_wgmma_tile(wgmma.tile, [&]<class Tile>(Tile) { launch_conv2d_wgmma<Tile>(device, op); });
+  }
+  with_mma_tile<T>(mma.tile, [&]<class Tile>(Tile) { launch_conv2d_mma<Tile>(device, op); });
 }
 
-template <GpuLike D>
-void launch_conv2d_on_tensor_cores(const D& device, const Conv2dBackwardWeight<bf16>& op,
+template <GpuLike D, class T>
+void launch_conv2d_on_tensor_cores(const D& device, const Conv2dBackwardWeight<T>& op,
                                    Conv2dAlgorithm algorithm) {
   const GpuProperties gpu = device.properties();
   const MmaProduct product = weight_product(op.shape);
   const MmaChoice mma = choose_mma_weight(gpu, op.shape);
-  const WgmmaChoice wgmma = choose_wgmma_weight(gpu, op.shape);
-  if (uses_wgmma(device, op, algorithm, time_of(gpu, product, wgmma) < time_of(gpu, product, mma)))
-    with_wgmma_tile(wgmma.tile, [&]<class Tile>(Tile) {
-      launch_conv2d_backward_weight_wgmma<Tile>(device, op, wgmma.parts);
-    });
-  else
-    with_mma_weight_tile(
-        mma.tile, [&]<class Tile>(Tile) { launch_conv2d_backward_weight_mma<Tile>(device, op, mma.parts); });
+  if constexpr (std::is_same_v<T, bf16>) {
+    const WgmmaChoice wgmma = choose_wgmma_weight(gpu, op.shape);
+    if (uses_wgmma(device, op, algorithm, time_of(gpu, product, wgmma) < time_of(gpu, product, mma)))
+      return with_wgmma_tile(wgmma.tile, [&]<class Tile>(Tile) {
+        launch_conv2d_backward_weight_wgmma<Tile>(device, op, wgmma.parts);
+      });
+  }
+  with_mma_weight_tile<T>(
+      mma.tile, [&]<class Tile>(Tile) { launch_conv2d_backward_weight_mma<Tile>(device, op, mma.parts); });
 }
 
 template <GpuLike D, template <class> class Op, class T>
 void launch_conv2d_gather(const D& device, const Op<T>& op, Conv2dAlgorithm algorithm) {
-  if (uses_mma(op, algorithm)) {
-    if constexpr (std::is_same_v<T, bf16>) launch_conv2d_on_tensor_cores(device, op, algorithm);
-    return;
-  }
+  if (uses_mma(device, op, algorithm)) return launch_conv2d_on_tensor_cores(device, op, algorithm);
   with_tile(gather_of(op).out_c, [&]<class Tile>(Tile) { launch_conv2d_implicit_gemm<Tile>(device, op); });
 }
 
 }  // namespace kernels
 
 template <class T, GpuLike D>
-bool conv2d_gives_moments(const D&, const Conv2dGeometry& g) {
-  return std::is_same_v<T, bf16> && kernels::mma_takes(g) && kernels::mma_gives_moments(g);
+bool conv2d_gives_moments(const D& device, const Conv2dGeometry& g) {
+  return kernels::mma_takes<T>(g) && kernels::mma_gives_moments(g) && kernels::has_mma<T>(device);
 }
 
 template <GpuLike D, class T>
@@ -205,10 +213,7 @@ template <GpuLike D, class T>
 void launch(const D& device, const Conv2dBackwardWeight<T>& p,
             Conv2dAlgorithm algorithm = Conv2dAlgorithm::automatic) {
   using namespace kernels;
-  if (uses_mma(p, algorithm)) {
-    if constexpr (std::is_same_v<T, bf16>) launch_conv2d_on_tensor_cores(device, p, algorithm);
-    return;
-  }
+  if (uses_mma(device, p, algorithm)) return launch_conv2d_on_tensor_cores(device, p, algorithm);
   with_tile(p.shape.cout, [&]<class Tile>(Tile) {
     const std::int64_t tiles = tiles_of_weight<Tile>(p.shape);
     launch_conv2d_backward_weight<Tile>(device, p, parts_of_pixels(device.properties(), p.shape, tiles));

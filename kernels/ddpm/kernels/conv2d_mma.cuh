@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
-// Convolution of bf16, forward and backward to the data, on tensor cores.  Math and parameters:
-// ddpm/ops/conv2d.hpp.
+// Convolution of bf16, or of float rounded to TF32, forward and backward to the data, on tensor cores.
+// Math and parameters: ddpm/ops/conv2d.hpp.
 // Algorithm: the implicit GEMM of conv2d.cuh by mma.sync. Pixels and weights are copied by cp.async, several
-// slices ahead, with zeros for the padding; the backward pass reads the weights transposed by ldmatrix. The sums pass
+// slices ahead, with zeros for the padding; the backward pass reads the weights transposed. The sums pass
 // shared memory on their way out, where whole pixels are finished, and the moments of their channels are taken.
 // Cost: the multiplications of the definition, of depths and channels rounded up to a tile; reads each input once
 // per tap and tile of columns, mostly from L2.  Bound: mma.sync.
@@ -32,21 +32,23 @@ struct MmaOutput {
     const int i = column / quad;
     return value[row][i ^ row % 4 * 2 ^ i / 8 % 2].value + column % quad;
   }
-  __device__ __forceinline__ void load(int row, int column, float (&to)[chunk]) {
+  template <int N>
+  __device__ __forceinline__ void load(int row, int column, float (&to)[N]) {
 #pragma unroll
-    for (int first = 0; first < chunk; first += quad) {
+    for (int first = 0; first < N; first += quad) {
       const auto pack = Pack<float, quad>::load(at(row, column + first));
 #pragma unroll
       for (int i = 0; i < quad; ++i) to[first + i] = pack[i];
     }
   }
-  // As bf16 keeps them.
-  __device__ __forceinline__ void store_rounded(int row, int column, const float (&from)[chunk]) {
+  // As T keeps them.
+  template <class T, int N>
+  __device__ __forceinline__ void store_rounded(int row, int column, const float (&from)[N]) {
 #pragma unroll
-    for (int first = 0; first < chunk; first += quad) {
+    for (int first = 0; first < N; first += quad) {
       Pack<float, quad> pack;
 #pragma unroll
-      for (int i = 0; i < quad; ++i) pack[i] = static_cast<float>(bf16(from[first + i]));
+      for (int i = 0; i < quad; ++i) pack[i] = static_cast<float>(static_cast<T>(from[first + i]));
       pack.store(at(row, column + first));
     }
   }
@@ -68,6 +70,9 @@ struct MmaGatherShared {
 // passes.
 template <class Stage, class G>
 class MmaPixels {
+  using T = typename G::Element;
+  static constexpr int chunk = chunk_of<T>;
+
  public:
   template <int Rows>
   __device__ __forceinline__ MmaPixels(const G& p, const GatheredRows<Rows>& rows, const TapWalk& start)
@@ -82,7 +87,7 @@ class MmaPixels {
     move(Stage::depth());
   }
 
-  __device__ __forceinline__ const bf16* at(int pass) const {
+  __device__ __forceinline__ const T* at(int pass) const {
     const int y = y_[pass] + tap_y_, x = x_[pass] + tap_x_;
     const bool exists = static_cast<unsigned>(y) < static_cast<unsigned>(p_.h) &&
                         static_cast<unsigned>(x) < static_cast<unsigned>(p_.w);
@@ -105,14 +110,15 @@ class MmaPixels {
   TapWalk walk_;
   int y_[Stage::passes], x_[Stage::passes], pixel_[Stage::passes];  // without the tap
   int tap_y_, tap_x_, tap_pixel_;
-  const bf16* from_;  // the channel, in pixel 0 of its tensor
-  int chunks_;        // of a pixel of that tensor
+  const T* from_;  // the channel, in pixel 0 of its tensor
+  int chunks_;     // of a pixel of that tensor
 };
 
 template <QuadAccess A, class P, class G>
 __device__ __forceinline__ void write_mma_tile(const G& p, const GatheredRows<P::rows>& rows,
                                                MmaOutput<P>& output, int first_column) {
-  constexpr int row_threads = P::columns / chunk, row_span = P::threads / row_threads;
+  using T = typename G::Element;
+  constexpr int chunk = chunk_of<T>, row_threads = P::columns / chunk, row_span = P::threads / row_threads;
   constexpr int batch = A == QuadAccess::vector ? Conv2dMmaPolicy::rows_at_once : 1;
   const int column = static_cast<int>(threadIdx.x) % row_threads * chunk, channel = first_column + column;
   if (channel >= p.out_c) return;
@@ -132,7 +138,7 @@ __device__ __forceinline__ void write_mma_tile(const G& p, const GatheredRows<P:
       const int row = first + i * row_span;
       if (rows.written[row] >= 0) write_pixel<A>(p.op, to[i], value[i]);
       if constexpr (G::is_forward)
-        if (p.op.moments) output.store_rounded(row, column, value[i]);
+        if (p.op.moments) output.template store_rounded<T>(row, column, value[i]);
     }
   }
 }
@@ -147,8 +153,8 @@ __device__ __forceinline__ void write_mma_tile(const G& p, const GatheredRows<P:
 }
 
 // Of the slabs of a tile, which has whole ones, see mma_gives_moments().
-template <class P>
-__device__ __forceinline__ void write_moments(const Conv2dForward<bf16>& p, MmaOutput<P>& output,
+template <class P, class T>
+__device__ __forceinline__ void write_moments(const Conv2dForward<T>& p, MmaOutput<P>& output,
                                               const GatherTile<P>& tile) {
   const int slab = min(moments_slab, p.shape.p * p.shape.q);
   for (int i = static_cast<int>(threadIdx.x); i < P::columns * (P::rows / slab); i += P::threads) {
@@ -171,8 +177,9 @@ __device__ __forceinline__ void write_moments(const Conv2dForward<bf16>& p, MmaO
 
 template <class P, template <class> class Op>
 __global__ __launch_bounds__(P::threads) void conv2d_mma_kernel(
-    const __grid_constant__ Conv2dGather<Op, bf16> p) {
-  using G = Conv2dGather<Op, bf16>;
+    const __grid_constant__ Conv2dGather<Op, typename P::Element> p) {
+  using T = typename P::Element;
+  using G = Conv2dGather<Op, T>;
   using Shared = MmaGatherShared<P, G>;
   using Pixels = typename Shared::Pixels;
   using Weights = typename Shared::Weights;
@@ -184,7 +191,7 @@ __global__ __launch_bounds__(P::threads) void conv2d_mma_kernel(
   for_each_phase(p, tile, [&](const TapWalk& start) {
     for_each_mma_slice<P, Pixels, Weights>(
         shared.stages, MmaPixels<Pixels, G>(p, shared.rows, start),
-        GatheredWeights<Weights, G, bf16>(p, tile.first_column, start), start.depth(),
+        GatheredWeights<Weights, G, T>(p, tile.first_column, start), start.depth(),
         [&](auto& a, auto& b) { multiply_mma_slices<P, Pixels, Weights>(a, b, sums); });
   });
   __syncthreads();  // others may be reading the stages
@@ -202,7 +209,9 @@ __global__ __launch_bounds__(P::threads) void conv2d_mma_kernel(
 }
 
 // Whether chunks lie within the pixels of x and x2, chunks can be counted and coordinates are far from `nowhere`.
-inline bool mma_takes(const Conv2dGeometry& g) {
+template <class T>
+bool mma_takes(const Conv2dGeometry& g) {
+  constexpr int chunk = chunk_of<T>;
   const auto can_count = [](std::int64_t pixels, int channels) {
     return pixels * std::max(channels / chunk, 1) <= -nowhere / 2;
   };
@@ -210,24 +219,31 @@ inline bool mma_takes(const Conv2dGeometry& g) {
          can_count(g.pixels(), g.cout);
 }
 
-inline bool supports_mma(const Conv2dForward<bf16>& p) {
-  return mma_takes(p.shape) && is_aligned<chunk>(p.x) && is_aligned<chunk>(p.x2) &&
+template <class T>
+bool supports_mma(const Conv2dForward<T>& p) {
+  constexpr int chunk = chunk_of<T>;
+  return mma_takes<T>(p.shape) && is_aligned<chunk>(p.x) && is_aligned<chunk>(p.x2) &&
          is_aligned<chunk>(p.weight);
 }
 
-inline bool supports_mma(const Conv2dBackwardData<bf16>& p) {
-  return mma_takes(p.shape) && p.shape.cout % chunk == 0 && is_aligned<chunk>(p.dy) &&
+template <class T>
+bool supports_mma(const Conv2dBackwardData<T>& p) {
+  constexpr int chunk = chunk_of<T>;
+  return mma_takes<T>(p.shape) && p.shape.cout % chunk == 0 && is_aligned<chunk>(p.dy) &&
          is_aligned<chunk>(p.weight);
 }
 
 // Whether results leave in chunks.
-inline bool stores_chunks(const Conv2dForward<bf16>& p) {
+template <class T>
+bool stores_chunks(const Conv2dForward<T>& p) {
+  constexpr int chunk = chunk_of<T>;
   return p.shape.cout % chunk == 0 && is_aligned<quad>(p.bias) && is_aligned<chunk>(p.add) &&
          is_aligned<chunk>(p.residual) && is_aligned<chunk>(p.y);
 }
 
-inline bool stores_chunks(const Conv2dBackwardData<bf16>& p) {
-  return is_aligned<chunk>(p.dx) && is_aligned<chunk>(p.dx2) && is_aligned<chunk>(p.add);
+template <class T>
+bool stores_chunks(const Conv2dBackwardData<T>& p) {
+  return is_aligned<chunk_of<T>>(p.dx) && is_aligned<chunk_of<T>>(p.dx2) && is_aligned<chunk_of<T>>(p.add);
 }
 
 // Whether the forward kernel gives moments itself: its tiles must have whole slabs, of pixels in their order.
@@ -237,8 +253,8 @@ inline bool mma_gives_moments(const Conv2dGeometry& g) {
 }
 
 template <class P, GpuLike D, template <class> class Op>
-void launch_conv2d_mma(const D& device, const Op<bf16>& op) {
-  using G = Conv2dGather<Op, bf16>;
+void launch_conv2d_mma(const D& device, const Op<typename P::Element>& op) {
+  using G = Conv2dGather<Op, typename P::Element>;
   G p = gather_of(op);
   p.output = stores_chunks(op) ? QuadAccess::vector : QuadAccess::scalar;
   bool lacks_moments = false;

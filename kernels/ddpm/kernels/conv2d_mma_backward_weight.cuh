@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
-// Convolution of bf16, backward to weight and bias, on tensor cores.  Math and parameters: ddpm/ops/conv2d.hpp.
+// Convolution of bf16, or of float rounded to TF32, backward to weight and bias, on tensor cores.
+// Math and parameters: ddpm/ops/conv2d.hpp.
 // Algorithm: the implicit GEMM of conv2d_backward_weight.cuh by mma.sync, with output channels as rows and taps
-// times input channels as columns. Both operands are neighbours across the product, so ldmatrix transposes them.
-// Blocks of the first columns also multiply dy by ones, for the bias.
+// times input channels as columns. Both operands are neighbours across the product, so they are read transposed.
+// Blocks of the first columns also sum dy, for the bias, of bf16 as a product with ones.
 // Parts of the pixels are added by the same kernel in the same order.
 // Cost: the multiplications of the definition, rounded up to tiles; reads x once per tap and tile of rows and dy
 // once per tile of columns, mostly from L2.  Bound: mma.sync.
@@ -15,8 +16,8 @@
 namespace ddpm::kernels {
 
 // Adds to dweight, or writes a part.
-template <class P>
-__device__ __forceinline__ void add_mma_gradient(const Conv2dBackwardWeightPart<bf16>& p, int first_row,
+template <class P, class T>
+__device__ __forceinline__ void add_mma_gradient(const Conv2dBackwardWeightPart<T>& p, int first_row,
                                                  int first_column, const MmaSums<P>& sums) {
   const Conv2dGeometry& g = p.op.shape;
   const int columns = g.taps() * g.channels();
@@ -41,7 +42,8 @@ __device__ __forceinline__ void add_mma_gradient(const Conv2dBackwardWeightPart<
 
 template <class P>
 __global__ __launch_bounds__(P::threads) void conv2d_backward_weight_mma_kernel(
-    const __grid_constant__ Conv2dBackwardWeightPart<bf16> p) {
+    const __grid_constant__ Conv2dBackwardWeightPart<typename P::Element> p) {
+  using T = typename P::Element;
   using Gradients = MmaStaging<P, P::rows, Neighbours::across>;
   using Taps = MmaStaging<P, P::columns, Neighbours::across>;
   auto& shared = shared_memory<MmaStages<P, Gradients, Taps>>();
@@ -54,8 +56,8 @@ __global__ __launch_bounds__(P::threads) void conv2d_backward_weight_mma_kernel(
   MmaSums<P> sums = {};
   MmaRowSums<P> biases;
   for_each_mma_slice<P, Gradients, Taps>(
-      shared, GradientChannels<bf16>(p.op, first_row + Gradients::across(), first + Gradients::depth(), end),
-      TapPixels<bf16>(p.op, first_column + Taps::across(), PixelWalk::from(g, first + Taps::depth(), end)),
+      shared, GradientChannels<T>(p.op, first_row + Gradients::across(), first + Gradients::depth(), end),
+      TapPixels<T>(p.op, first_column + Taps::across(), PixelWalk::from(g, first + Taps::depth(), end)),
       end - first, [&](auto& gradients, auto& taps) {
         multiply_mma_slices<P, Gradients, Taps>(gradients, taps, sums);
         if (has_bias) biases.template add<Gradients>(gradients);
@@ -64,8 +66,10 @@ __global__ __launch_bounds__(P::threads) void conv2d_backward_weight_mma_kernel(
   add_mma_gradient<P>(p, first_row, first_column, sums);
 }
 
-inline bool supports_mma(const Conv2dBackwardWeight<bf16>& p) {
-  return mma_takes(p.shape) && p.shape.cout % chunk == 0 && is_aligned<chunk>(p.x) &&
+template <class T>
+bool supports_mma(const Conv2dBackwardWeight<T>& p) {
+  constexpr int chunk = chunk_of<T>;
+  return mma_takes<T>(p.shape) && p.shape.cout % chunk == 0 && is_aligned<chunk>(p.x) &&
          is_aligned<chunk>(p.x2) && is_aligned<chunk>(p.dy) && is_aligned<2>(p.dweight);
 }
 
@@ -75,10 +79,12 @@ std::int64_t mma_tiles_of_weight(const Conv2dGeometry& g) {
 }
 
 template <class P, GpuLike D>
-void launch_conv2d_backward_weight_mma(const D& device, const Conv2dBackwardWeight<bf16>& op, int parts) {
+void launch_conv2d_backward_weight_mma(const D& device, const Conv2dBackwardWeight<typename P::Element>& op,
+                                       int parts) {
+  using T = typename P::Element;
   using Gradients = MmaStaging<P, P::rows, Neighbours::across>;
   using Taps = MmaStaging<P, P::columns, Neighbours::across>;
-  launch_in_parts(device, op, parts, P::depth, [&](const Conv2dBackwardWeightPart<bf16>& p) {
+  launch_in_parts(device, op, parts, P::depth, [&](const Conv2dBackwardWeightPart<T>& p) {
     launch_kernel<MmaStages<P, Gradients, Taps>>(
         device, {static_cast<unsigned>(mma_tiles_of_weight<P>(op.shape)), static_cast<unsigned>(parts)},
         P::threads, conv2d_backward_weight_mma_kernel<P>, p);
@@ -86,11 +92,11 @@ void launch_conv2d_backward_weight_mma(const D& device, const Conv2dBackwardWeig
 }
 
 // Calls run(policy) with the tile's, which is not flat.
-template <class Run>
+template <class T, class Run>
 void with_mma_weight_tile(MmaTile tile, Run run) {
-  if (tile == MmaTile::tall) run(MmaTilePolicy<MmaTile::tall>{});
-  if (tile == MmaTile::large) run(MmaTilePolicy<MmaTile::large>{});
-  if (tile == MmaTile::small) run(MmaTilePolicy<MmaTile::small>{});
+  if (tile == MmaTile::tall) run(MmaTilePolicy<MmaTile::tall, T>{});
+  if (tile == MmaTile::large) run(MmaTilePolicy<MmaTile::large, T>{});
+  if (tile == MmaTile::small) run(MmaTilePolicy<MmaTile::small, T>{});
 }
 
 }  // namespace ddpm::kernels

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Linear layer, forward and backward.  Math and parameters: ddpm/ops/linear.hpp.
 // Algorithm: that of a 1x1 convolution of M pixels, conv2d.cuh. Cost: the multiplications of the definition;
-// reads x once per tile of columns and the weight once per tile of rows.  Bound: FFMA, mma.sync for bf16.
+// reads x once per tile of columns and the weight once per tile of rows.  Bound: FFMA, mma.sync for bf16 and TF32.
 #pragma once
 
 #include <limits>

@@ -99,10 +99,10 @@ __device__ __forceinline__ void mma_m16n8k8_tf32(float (&d)[4], const std::uint3
 #endif
 }
 
-// The nearest number with 10 bits of mantissa, ties away from zero.
+// The nearest number with 10 bits of mantissa, ties away from zero; a NaN stays one.
 __device__ __forceinline__ std::uint32_t to_tf32(float value) {
 #if defined(DDPM_SIMT_HOST)
-  return (std::bit_cast<std::uint32_t>(value) + 0x1000u) & ~0x1fffu;
+  return value == value ? (std::bit_cast<std::uint32_t>(value) + 0x1000u) & ~0x1fffu : 0x7fffffffu;
 #else
   std::uint32_t rounded;
   asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(rounded) : "f"(value));

@@ -18,6 +18,7 @@ namespace ddpm::kernels {
 // `phases` has its own offset and tap, see tap_run().
 template <template <class> class Op, class T>
 struct Conv2dGather {
+  using Element = T;
   static constexpr bool is_forward = std::is_same_v<Op<T>, Conv2dForward<T>>;
 
   Op<T> op;

@@ -15,7 +15,8 @@ namespace ddpm::kernels {
 
 enum class MmaTile { tall, large, flat, small };
 
-// Of the product: rows x columns, and the depth of a slice.
+// Of the product: rows x columns, and the depth of a slice of bf16. Products of TF32 take twice as long and its
+// elements twice as many bytes, so that the same tile is the best.
 struct MmaTileSize {
   int rows, columns, depth;
 };
@@ -24,6 +25,9 @@ constexpr MmaTileSize size_of(MmaTile tile) {
   constexpr MmaTileSize sizes[] = {{256, 128, 32}, {128, 128, 32}, {64, 128, 32}, {64, 64, 64}};
   return sizes[static_cast<int>(tile)];
 }
+
+// Of a row or column of a slice, whatever the element.
+constexpr int slice_bytes(MmaTile tile) { return size_of(tile).depth * static_cast<int>(sizeof(bf16)); }
 
 // Of a block; two of them side by side.
 constexpr int warps_of(MmaTile tile) { return tile == MmaTile::tall ? 8 : 4; }
