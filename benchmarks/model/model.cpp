@@ -290,10 +290,10 @@ int main() {
   for (const Gpu& gpu : gpus) print_step(gpu, 128);
   for (Gpu gpu : gpus)
     if (gpu.wgmma > 0) {
+      print_wgmma(gpu, 128);
       gpu.l2 = 40;
       std::printf("\nWere L2 to give %.0f bytes per clock and multiprocessor, %.2f ms.\n", gpu.l2,
                   1e3 * step_seconds(gpu, 128));
-      print_wgmma(gpu, 128);
     }
   for (const Gpu& gpu : gpus)
     if (gpu.wgmma == 0)
