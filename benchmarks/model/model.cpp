@@ -24,7 +24,7 @@ namespace {
 
 constexpr int batches[] = {16, 64, 128};
 constexpr const char* tile_names[] = {"256x128", "128x128", "64x128", "64x64"};
-constexpr const char* wgmma_tile_names[] = {"128x128", "256x128", "128x256"};
+constexpr const char* wgmma_tile_names[] = {"128x128", "256x128", "128x256", "128x192"};
 
 bool begins_with(const std::string& text, const char* part) { return text.rfind(part, 0) == 0; }
 bool contains(const std::string& text, const char* part) { return text.find(part) != std::string::npos; }
@@ -98,11 +98,14 @@ double kernel_seconds(const Gpu& gpu, const PlannedOp& op, const PlannedKernel& 
     return seconds_of(gpu, tile_of(*tile, kernel.shared_bytes), product_of(op, kernel));
   if (const auto tile = tile_in<WgmmaTile>(kernel.name, "WgmmaTile")) {
     Product p = product_of(op, kernel);
-    if (pass_of(op) != ConvolutionPass::backward_weight) {  // of stride 1, with images of the same size
-      const Conv2dGeometry& g = *op.convolution;
-      const kernels::PixelStrip strip = kernels::pixel_strip(*tile, g.kernel, g.p, g.q);
-      p.copied = 1.0 * strip.lines() / strip.taps / kernels::size_of(*tile).rows;
-    }
+    // Of stride 1, with images of the same size.
+    const Conv2dGeometry& g = *op.convolution;
+    const kernels::PixelStrip strip = kernels::pixel_strip(*tile, g.kernel, g.p, g.q);
+    const double copied = 1.0 * strip.lines() / strip.taps / (strip.box.w * strip.box.h * strip.box.n);
+    if (pass_of(op) != ConvolutionPass::backward_weight)
+      p.copied_rows = copied;
+    else if (*tile == WgmmaTile::taps)
+      p.copied_columns = copied;
     return seconds_of(gpu, tile_of(*tile, kernel.shared_bytes), p);
   }
   if (contains(kernel.name, "attention_mma")) return attention_seconds(gpu, op, kernel);

@@ -70,7 +70,7 @@ inline int resident_blocks(const Gpu& gpu, const Tile& tile) {
 struct Product {
   double rows, columns, depth;
   double blocks;
-  double copied = 1;  // rows of a tile for each slice, as a part of them
+  double copied_rows = 1, copied_columns = 1;  // of a tile for each slice, as a part of them
 };
 
 // Each slice is multiplied, passes shared memory and comes from L2; the slowest counts.
@@ -78,7 +78,7 @@ inline double seconds_of(const Gpu& gpu, const Tile& t, const Product& p) {
   constexpr double element = sizeof(bf16);
   const double waves = ceil_div(p.blocks, gpu.properties.multiprocessors);
   const double resident = std::min<double>(resident_blocks(gpu, t), waves);
-  const double operands = (t.rows * p.copied + t.columns) * t.depth * element;
+  const double operands = (t.rows * p.copied_rows + t.columns * p.copied_columns) * t.depth * element;
   // mma.sync: by the warps of a grid two wide; wgmma: by each product of 64 rows.
   const int reads_of_rows = t.is_wgmma ? 1 : 2, reads_of_columns = t.is_wgmma ? t.rows / 64 : t.warps / 2;
   const double read = (t.rows * reads_of_rows + t.columns * reads_of_columns) * t.depth * element;

@@ -14,7 +14,7 @@ void run_with(WgmmaTile tile, const Params& params) {
 }
 
 void run_with(WgmmaTile tile, int parts, const Conv2dBackwardWeight<bf16>& params) {
-  ddpm::kernels::with_wgmma_tile(tile, [&]<class P>(P) {
+  ddpm::kernels::with_wgmma_weight_tile(tile, [&]<class P>(P) {
     ddpm::kernels::launch_conv2d_backward_weight_wgmma<P>(CudaSim{}, params, parts);
   });
 }

@@ -8,6 +8,7 @@ using namespace ddpm::simt;
 using ddpm::kernels::choose_wgmma_tile;
 using ddpm::kernels::choose_wgmma_weight;
 using ddpm::kernels::is_box;
+using ddpm::kernels::shares_taps;
 using ddpm::kernels::size_of;
 using ddpm::kernels::WgmmaChoice;
 using ddpm::simt::kernels::WgmmaTile;
@@ -69,12 +70,24 @@ const std::vector<Conv2dGeometry> weight_geometries = {
     geometry({1, 1, 384, 64, 0}, 72, 1, no_padding),
 };
 
+// And where taps share strips: of part of an image, of one and of two, whose last are missing; channels that end within
+// a tile, of two tensors; boxes of y alone and of x alone.
+const std::vector<Conv2dGeometry> geometries_of_taps = {
+    geometry({1, 8, 32, 64, 0}, 8, 3, {}),
+    geometry({2, 16, 8, 64, 64}, 136, 3, {}),
+    geometry({3, 8, 8, 64, 0}, 64, 3, late),
+    geometry({3, 4, 16, 64, 0}, 64, 3, {}),
+    geometry({1, 10, 18, 64, 0}, 64, 3, no_padding),
+    geometry({2, 8, 16, 64, 0}, 64, 3, {.pad_begin = 2, .pad_end = 0}),
+};
+
 // Whose slices outnumber the stages.
 Problem<bf16> deep_forward() {
   return {.g = geometry({3, 8, 8, 64, 256}, 64, 1, no_padding), .present = Which::all | Which::moments};
 }
 Problem<bf16> deep_backward() { return {.g = geometry({3, 8, 8, 64, 64}, 320, 1, no_padding)}; }
 Problem<bf16> deep_weight() { return {.g = geometry({1, 1, 640, 64, 0}, 64, 1, no_padding)}; }
+Problem<bf16> deep_weight_of_taps() { return {.g = geometry({9, 8, 16, 64, 0}, 64, 3, {})}; }
 
 }  // namespace
 
@@ -99,10 +112,22 @@ TEST_CASE("wgmma computes gradients of weights of every shape by every tile") {
   }
 }
 
+TEST_CASE("wgmma computes gradients of the weights of taps that share strips") {
+  for (const Conv2dGeometry& g : geometries_of_taps) {
+    REQUIRE(shares_taps(g));
+    Problem<bf16> p{.g = g};
+    launch(Reference{}, p.backward_weight(on_host));
+    for (const int parts : {1, 2}) check_weight(p, WgmmaTile::taps, parts);
+  }
+}
+
 TEST_CASE("wgmma computes a part of the pixels that holds none") {
   Problem<bf16> p{.g = geometry({1, 1, 320, 64, 0}, 64, 1, no_padding)};  // 2, 2, 1 and no slices
   launch(Reference{}, p.backward_weight(on_host));
   check_weight(p, WgmmaTile::square, 4);
+  Problem<bf16> of_taps{.g = geometry({5, 8, 16, 64, 0}, 64, 3, {})};
+  launch(Reference{}, of_taps.backward_weight(on_host));
+  check_weight(of_taps, WgmmaTile::taps, 4);
 }
 
 TEST_CASE("wgmma writes results of any alignment, any number of channels and with any operands") {
@@ -135,6 +160,15 @@ TEST_CASE("wgmma gives the same bits under every schedule") {
     CHECK(error_of(weight.dweight) < gradient_tolerance);
     CHECK(error_of(weight.dbias) < gradient_tolerance);
   }
+}
+
+TEST_CASE("wgmma gives the same bits for taps that share strips under every schedule") {
+  Problem<bf16> p = deep_weight_of_taps();
+  launch(Reference{}, p.backward_weight(on_host));
+  run_everywhere_alike([&] { simt::kernels::run_with(WgmmaTile::taps, 2, p.backward_weight(on_device)); },
+                       p.dweight, p.dbias);
+  CHECK(error_of(p.dweight) < gradient_tolerance);
+  CHECK(error_of(p.dbias) < gradient_tolerance);
 }
 
 TEST_CASE("wgmma multiplies what it must, copies it once and meets no bank conflicts", "[executor]") {
@@ -202,6 +236,20 @@ TEST_CASE("wgmma multiplies and copies for gradients of weights what it must", "
     CHECK(Executor::instance().sum.bulk_copies == slices * (rows + columns) / 64);
     CHECK(Executor::instance().sum.shared_loads.bank_conflicts == 0);
   }
+}
+
+TEST_CASE("wgmma copies pixels once for the gradients of weights above each other", "[executor]") {
+  Problem<bf16> p{.g = geometry({1, 16, 16, 64, 0}, 128, 3, {}), .present = none};
+  constexpr std::int64_t slices = 2, columns_of_taps = 3;
+  Executor::instance().sum = {};
+  simt::kernels::run_with(WgmmaTile::taps, 1, p.backward_weight(on_device));
+  const Counters& sum = Executor::instance().sum;
+  CHECK(sum.bulk_copies == slices * columns_of_taps * (2 + 1));
+  CHECK(sum.matrix_instructions == slices * columns_of_taps * 2 * 8);
+  CHECK(sum.global_stores.sectors * sector_bytes == sum.global_stores.bytes);
+  p.present = Which::bias;
+  simt::kernels::run_with(WgmmaTile::taps, 1, p.backward_weight(on_device));
+  CHECK(sum.shared_loads.bank_conflicts == 0);
 }
 
 TEST_CASE("wgmma takes what its tiles are cut from without rest") {
@@ -285,6 +333,20 @@ TEST_CASE("pixels under taps above each other are copied as one strip where it i
   CHECK(ddpm::kernels::pixel_strip(WgmmaTile::square, 2, 32, 4).taps == 1);
 }
 
+TEST_CASE("taps share strips of pixels for the gradient of a weight where slices have some") {
+  const auto shares = [](int h, int w, int kernel) {
+    return shares_taps({1, h, w, 64, 0, 64, kernel, 1, 1, 1, 1, h, w});
+  };
+  CHECK(shares(32, 32, 3));
+  CHECK(shares(8, 8, 3));
+  CHECK(shares(4, 16, 3));
+  CHECK_FALSE(shares(32, 32, 1));
+  CHECK_FALSE(shares(8, 8, 5));
+  CHECK_FALSE(shares(4, 4, 3));
+  CHECK_FALSE(shares(64, 64, 3));  // 256 lines
+  CHECK_FALSE(shares(6, 32, 3));
+}
+
 TEST_CASE("tiles of wgmma are those that take the least time") {
   const auto choice = [](int n, int size, int columns) {
     return choose_wgmma_tile({132, 90}, {std::int64_t{n} * size * size, columns, 64}, size, size);
@@ -304,10 +366,11 @@ TEST_CASE("wgmma cuts the pixels of a weight's gradient into as many parts as fi
   const auto is = [](const WgmmaChoice& choice, WgmmaTile tile, int parts) {
     return choice.tile == tile && choice.parts == parts;
   };
-  CHECK(is(choice(128, 32, 128, 128), WgmmaTile::wide, 132 / 5));
-  CHECK(is(choice(128, 16, 256, 256), WgmmaTile::tall, 132 / 18));
+  CHECK(is(choice(128, 32, 128, 128), WgmmaTile::taps, 132 / 6));
+  CHECK(is(choice(128, 16, 256, 256), WgmmaTile::taps, 132 / 24));
   CHECK(is(choice(128, 4, 256, 256), WgmmaTile::square, 132 / 36));
-  CHECK(is(choice(128, 16, 512, 256), WgmmaTile::tall,
-           3 * 132 / 36));                                  // three waves are filled better than one
-  CHECK(is(choice(1, 8, 128, 128), WgmmaTile::square, 1));  // too few pixels
+  CHECK(is(choice(128, 16, 512, 256), WgmmaTile::taps,
+           3 * 132 / 48));  // three waves are filled better than one
+  CHECK(is(choice(128, 8, 512, 256), WgmmaTile::taps, 2 * 132 / 48));  // whose parts L2 would not keep
+  CHECK(is(choice(1, 8, 128, 128), WgmmaTile::square, 1));             // too few pixels
 }

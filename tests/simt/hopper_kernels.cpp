@@ -137,6 +137,7 @@ void run_tile_load(int rank, const TileLoad& params) {
 void run_warpgroup_product(const ProductKind& kind, const WarpgroupProduct& params) {
   if (kind.n == 64) launch_product<64>(kind, params);
   if (kind.n == 128) launch_product<128>(kind, params);
+  if (kind.n == 192) launch_product<192>(kind, params);
   if (kind.n == 256) launch_product<256>(kind, params);
 }
 

@@ -25,7 +25,7 @@ struct WarpgroupProduct {
   int adds;
 };
 struct ProductKind {
-  int n;  // 64, 128, 256
+  int n;  // 64, 128, 192, 256
   OperandOrder a;
   OperandOrder b;
 };

@@ -90,6 +90,7 @@ TEST_CASE("wgmma multiplies tiles that TMA has laid out") {
       GENERATE(ProductKind{64, OperandOrder::depth_contiguous, OperandOrder::depth_contiguous},
                ProductKind{128, OperandOrder::depth_contiguous, OperandOrder::depth_strided},
                ProductKind{128, OperandOrder::depth_strided, OperandOrder::depth_contiguous},
+               ProductKind{192, OperandOrder::depth_strided, OperandOrder::depth_strided},
                ProductKind{256, OperandOrder::depth_contiguous, OperandOrder::depth_contiguous},
                ProductKind{256, OperandOrder::depth_strided, OperandOrder::depth_strided});
   constexpr std::size_t m_size = 64, k_size = 64;

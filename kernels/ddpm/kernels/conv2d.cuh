@@ -176,7 +176,7 @@ void launch_conv2d_on_tensor_cores(const D& device, const Conv2dBackwardWeight<T
   if constexpr (std::is_same_v<T, bf16>) {
     const WgmmaChoice wgmma = choose_wgmma_weight(gpu, op.shape);
     if (uses_wgmma(device, op, algorithm, time_of(gpu, product, wgmma) < time_of(gpu, product, mma)))
-      return with_wgmma_tile(wgmma.tile, [&]<class Tile>(Tile) {
+      return with_wgmma_weight_tile(wgmma.tile, [&]<class Tile>(Tile) {
         launch_conv2d_backward_weight_wgmma<Tile>(device, op, wgmma.parts);
       });
   }

@@ -26,7 +26,7 @@ inline constexpr unsigned strip_stages = 3;
 template <class P>
 struct WgmmaGatherShared {
   union {
-    WgmmaStages<P, most_strip_lines(P::tile), strip_stages> stages;
+    WgmmaStages<P, most_strip_lines(P::tile), P::columns, strip_stages> stages;
     MmaOutput<P> output;
   };
   GatheredRows<P::rows> rows;

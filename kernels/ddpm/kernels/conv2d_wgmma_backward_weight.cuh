@@ -3,10 +3,11 @@
 // Math and parameters: ddpm/ops/conv2d.hpp.
 // Algorithm: the implicit GEMM of conv2d_mma_backward_weight.cuh by wgmma, where dy skips no pixels of x. The pixels
 // of a slice are a box of the images, which TMA copies from dy, and from x moved by a tap, with zeros for the padding.
-// Both operands are neighbours across the product, as wgmma takes them. In blocks of the first columns two more warps
-// sum dy, for the bias. Parts of the pixels are added by the same kernel in the same order.
-// Cost: the multiplications of the definition, rounded up to tiles; reads x once per tap and tile of rows and dy
-// once per tile of columns, mostly from L2.  Bound: wgmma, or L2.
+// Where it can, columns are of three taps above each other, which read one strip of x. Both operands are neighbours
+// across the product, as wgmma takes them. In blocks of the first columns two more warps sum dy, for the bias. Parts of
+// the pixels are added by the same kernel in the same order.
+// Cost: the multiplications of the definition, rounded up to tiles; reads x once per tap or column of taps and tile of
+// rows and dy once per tile of columns, mostly from L2.  Bound: wgmma, or L2.
 #pragma once
 
 #include <ddpm/kernels/block/wgmma_tile.cuh>
@@ -19,29 +20,38 @@ inline constexpr unsigned bias_warps = 2;  // of the warpgroup that copies, afte
 
 struct WgmmaBackwardWeight {
   Conv2dBackwardWeightPart<bf16> part;
+  PixelStrip strip;  // of x for a slice
   TensorMap dy, x, x2;
 };
 
 template <class P>
 struct WgmmaWeightShared {
-  WgmmaStages<P, P::rows, P::stages> stages;
+  static constexpr int box_lines = P::rows * P::depth / line_elements;
+  static constexpr int strip_lines = P::taps > 1 ? most_strip_lines(P::tile) : P::columns;
+
+  WgmmaStages<P, box_lines, strip_lines, P::stages> stages;
   WgmmaRings<P, P::stages> rings;
 };
 
 // The tile of a block, and the slices of its part: at least one, which is of zeros where the part has no pixels.
+template <class P>
 struct WgmmaWeightTile {
-  int first_row, first_column;
+  int first_row, first_box;  // boxes are 64 columns
   std::int64_t first_pixel;
   unsigned slices;
 
-  template <class P>
   __device__ __forceinline__ static WgmmaWeightTile of_block(const Conv2dBackwardWeightPart<bf16>& p) {
     const Conv2dGeometry& g = p.op.shape;
     const auto column_tiles = static_cast<unsigned>((g.taps() * g.channels() + P::columns - 1) / P::columns);
     const std::int64_t first = std::int64_t{blockIdx.y} * p.pixels, left = min(p.pixels, g.pixels() - first);
     return {static_cast<int>(blockIdx.x / column_tiles) * P::rows,
-            static_cast<int>(blockIdx.x % column_tiles) * P::columns, first,
+            static_cast<int>(blockIdx.x % column_tiles) * (P::columns / line_elements), first,
             static_cast<unsigned>((max(left, std::int64_t{1}) + P::depth - 1) / P::depth)};
+  }
+  // The first column of the i-th box. Taps above each other are that far apart.
+  __device__ __forceinline__ int column(const Conv2dGeometry& g, int i) const {
+    const int box = first_box + i;
+    return box % P::taps * g.kernel * g.channels() + box / P::taps * line_elements;
   }
 };
 
@@ -62,26 +72,26 @@ struct TapBox {
 
 // By one thread: the slices of the tile, one after the other.
 template <class P>
-__device__ __forceinline__ void copy_slices(const WgmmaBackwardWeight& p, const WgmmaWeightTile& tile,
+__device__ __forceinline__ void copy_slices(const WgmmaBackwardWeight& p, const WgmmaWeightTile<P>& tile,
                                             WgmmaWeightShared<P>& shared) {
+  constexpr int strips = P::columns / line_elements / P::taps;
   const Conv2dGeometry& g = p.part.op.shape;
-  TapBox taps[P::columns / line_elements];
+  TapBox taps[strips];
 #pragma unroll
-  for (int box = 0; box < P::columns / line_elements; ++box)
-    taps[box] = TapBox::of(p, tile.first_column + box * line_elements);
+  for (int strip = 0; strip < strips; ++strip) taps[strip] = TapBox::of(p, tile.column(g, strip * P::taps));
   auto pixel = static_cast<int>(tile.first_pixel);
   PixelWalk walk = PixelWalk::from(g, tile.first_pixel, g.pixels());
   for (unsigned slice = 0; slice < tile.slices; ++slice) {
-    unsigned stage = shared.rings.a.open(slice, P::rows * line_bytes);
+    unsigned stage = shared.rings.a.open(slice, sizeof shared.stages.a[0]);
 #pragma unroll
     for (int box = 0; box < P::rows / line_elements; ++box)
-      arch::tma_load(shared.stages.a[stage] + box * box_bytes, p.dy,
+      arch::tma_load(shared.stages.a[stage] + box * P::depth * line_bytes, p.dy,
                      {tile.first_row + box * line_elements, pixel}, &shared.rings.a.filled[stage]);
-    stage = shared.rings.b.open(slice, P::columns * line_bytes);
+    stage = shared.rings.b.open(slice, static_cast<unsigned>(strips * p.strip.lines() * line_bytes));
 #pragma unroll
-    for (int box = 0; box < P::columns / line_elements; ++box)
-      arch::tma_load(shared.stages.b[stage] + box * box_bytes, *taps[box].map,
-                     {taps[box].channel, walk.q + taps[box].x, walk.p + taps[box].y, walk.n},
+    for (int strip = 0; strip < strips; ++strip)
+      arch::tma_load(shared.stages.b[stage] + strip * box_bytes, *taps[strip].map,
+                     {taps[strip].channel, walk.q + taps[strip].x, walk.p + taps[strip].y, walk.n},
                      &shared.rings.b.filled[stage]);
     pixel += P::depth;
     walk.move(g, P::depth);
@@ -91,19 +101,20 @@ __device__ __forceinline__ void copy_slices(const WgmmaBackwardWeight& p, const 
 // By bias_warps: sums dy as it comes, and adds to dbias, or writes a part.
 template <class P>
 __device__ __forceinline__ void add_bias_gradient(const Conv2dBackwardWeightPart<bf16>& p,
-                                                  const WgmmaWeightTile& tile, WgmmaWeightShared<P>& shared) {
+                                                  const WgmmaWeightTile<P>& tile,
+                                                  WgmmaWeightShared<P>& shared) {
   constexpr int boxes = P::rows / line_elements / static_cast<int>(bias_warps);
   const int warp = static_cast<int>(threadIdx.x - P::threads) / warp_size - 1;
   const int first_channel = 2 * (static_cast<int>(threadIdx.x) % warp_size);  // of each box
   float sum[boxes][2] = {};
   for (unsigned slice = 0; slice < tile.slices; ++slice) {
     const unsigned char* const slices =
-        shared.stages.a[shared.rings.a.wait(slice)] + warp * boxes * box_bytes;
+        shared.stages.a[shared.rings.a.wait(slice)] + warp * boxes * P::depth * line_bytes;
 #pragma unroll
     for (int box = 0; box < boxes; ++box)
 #pragma unroll 8
       for (int pixel = 0; pixel < P::depth; ++pixel) {
-        const int offset = box * box_bytes + pixel * line_bytes + first_channel * element_bytes;
+        const int offset = (box * P::depth + pixel) * line_bytes + first_channel * element_bytes;
         const auto pair = Pack<bf16, 2>::load(
             reinterpret_cast<const bf16*>(slices + arch::swizzle_128(static_cast<unsigned>(offset))));
         sum[box][0] += static_cast<float>(pair[0]);
@@ -122,17 +133,18 @@ __device__ __forceinline__ void add_bias_gradient(const Conv2dBackwardWeightPart
 // Adds to dweight, or writes a part.
 template <class P>
 __device__ __forceinline__ void add_wgmma_gradient(const Conv2dBackwardWeightPart<bf16>& p,
-                                                   const WgmmaWeightTile& tile, WgmmaSums<P>& sums) {
+                                                   const WgmmaWeightTile<P>& tile, WgmmaSums<P>& sums) {
   const Conv2dGeometry& g = p.op.shape;
   const int columns = g.taps() * g.channels();
   float* const to = p.partial ? p.partial + std::int64_t{blockIdx.y} * g.cout * columns : p.op.dweight;
 #pragma unroll
   for (int i = 0; i < P::group_rows / 64; ++i)
 #pragma unroll
-    for (int first = 0; first < P::columns; first += 64) {
+    for (int first = 0; first < P::columns; first += line_elements) {
+      const int column_of_tile = tile.column(g, first / line_elements) - first;
       const auto for_each = [&](auto use) {
         for_each_pair<P>(sums[i], first, [&](int row, int column, float& left, float& right) {
-          const int r = tile.first_row + 64 * i + row, c = tile.first_column + column;
+          const int r = tile.first_row + 64 * i + row, c = column_of_tile + column;
           if (r < g.cout && c < columns) use(to + std::int64_t{r} * columns + c, left, right);
         });
       };
@@ -152,14 +164,18 @@ __global__ __launch_bounds__(arch::has_wgmma ? P::block_threads : 1) void conv2d
     const __grid_constant__ WgmmaBackwardWeight p) {
   if constexpr (arch::has_wgmma) {
     auto& shared = shared_memory<WgmmaWeightShared<P>>();
-    const auto tile = WgmmaWeightTile::of_block<P>(p.part);
-    const bool multiplies = multiplies_slices<P>(), has_bias = p.part.op.dbias && tile.first_column == 0;
+    const auto tile = WgmmaWeightTile<P>::of_block(p.part);
+    const bool multiplies = multiplies_slices<P>(), has_bias = p.part.op.dbias && tile.first_box == 0;
     shared.rings.init(has_bias ? bias_warps : 0);
     __syncthreads();
     if (multiplies) {
       WgmmaSums<P> sums = {};
-      multiply_wgmma_slices<P, arch::Major::mn, arch::Major::mn>(tile.slices, {}, shared.stages, shared.rings,
-                                                                 sums);
+      const auto [box, taps] = p.strip;
+      SliceLayout layout;
+      if constexpr (P::taps > 1)
+        layout = {.column_step = box.w, .depth_gap = box.n > 1 ? (taps - 1) * box.w : 0};
+      multiply_wgmma_slices<P, arch::Major::mn, arch::Major::mn>(tile.slices, layout, shared.stages,
+                                                                 shared.rings, sums);
       add_wgmma_gradient<P>(p.part, tile, sums);
     } else if (threadIdx.x == P::threads) {
       copy_slices<P>(p, tile, shared);
@@ -183,7 +199,9 @@ bool supports_wgmma(const D& device, const Conv2dBackwardWeight<bf16>& op) {
 template <class P, GpuLike D>
 void launch_conv2d_backward_weight_wgmma(const D& device, const Conv2dBackwardWeight<bf16>& op, int parts) {
   const Conv2dGeometry& g = op.shape;
-  const PixelBox box = pixel_box(P::depth, g.p, g.q);
+  const PixelStrip strip =
+      P::taps > 1 ? pixel_strip(P::tile, g.kernel, g.p, g.q) : PixelStrip{pixel_box(P::depth, g.p, g.q), 1};
+  const PixelBox box{strip.box.w, strip.rows(), strip.box.n};
   const auto pixels = static_cast<std::uint64_t>(g.pixels()), cout = static_cast<std::uint64_t>(g.cout);
   const TensorMap dy = make_tensor_map(
       op.dy,
@@ -193,7 +211,7 @@ void launch_conv2d_backward_weight_wgmma(const D& device, const Conv2dBackwardWe
   launch_in_parts(device, op, parts, P::depth, [&](const Conv2dBackwardWeightPart<bf16>& part) {
     launch_kernel<WgmmaWeightShared<P>>(
         device, {static_cast<unsigned>(mma_tiles_of_weight<P>(g)), static_cast<unsigned>(parts)},
-        P::block_threads, conv2d_backward_weight_wgmma_kernel<P>, {part, dy, x, x2});
+        P::block_threads, conv2d_backward_weight_wgmma_kernel<P>, {part, strip, dy, x, x2});
   });
 }
 

@@ -54,6 +54,7 @@ void launch_every_instruction(const Cuda& device, const bf16* in, float* out) {
                       make_tensor_map(in, {4, {64, 4, 4, 4}, {1, 64, 256, 1024}, {64, 4, 4, 4}}), out};
   launch_kernel<Shared>(device, 1, 128, every_instruction_kernel<64, Major::k>, params);
   launch_kernel<Shared>(device, 1, 128, every_instruction_kernel<128, Major::mn>, params);
+  launch_kernel<Shared>(device, 1, 128, every_instruction_kernel<192, Major::mn>, params);
   launch_kernel<Shared>(device, 1, 128, every_instruction_kernel<256, Major::k>, params);
 }
 

@@ -56,6 +56,8 @@ struct MmaChoicePolicy {
   // Multiplications in the time in which a byte comes from L2: a multiprocessor of an A100 does 1024 per clock and
   // copies some 36 bytes, one of an H100 1300 and 28.
   static constexpr std::int64_t byte = 36;
+  // That half of an H100's L2 keeps of the parts; more are written to DRAM and read from there, at half the rate.
+  static constexpr std::int64_t kept_bytes = 24 << 20;
   static constexpr int least_depth = 256;  // of a part
   static constexpr int waves = 4;          // at most, that parts make of few tiles
 };
@@ -63,6 +65,9 @@ struct MmaChoicePolicy {
 constexpr std::int64_t tiles_of(const MmaProduct& p, const MmaTileSize& tile) {
   return (p.rows + tile.rows - 1) / tile.rows * ((p.columns + tile.columns - 1) / tile.columns);
 }
+
+// Elements that are copied to a tile for each of its depth.
+constexpr int copied_elements(MmaTile tile) { return size_of(tile).rows + size_of(tile).columns; }
 
 // Multiplications are the unit of time.
 constexpr int time_of(MmaTile, int products) { return products; }
@@ -76,13 +81,13 @@ constexpr std::int64_t time_of(const GpuProperties& gpu, const MmaProduct& p,
   const std::int64_t waves = (blocks + gpu.multiprocessors - 1) / gpu.multiprocessors;
   const std::int64_t depth =
       ((p.depth + choice.parts - 1) / choice.parts + tile.depth - 1) / tile.depth * tile.depth;
-  const int operands = (tile.rows + tile.columns) * static_cast<int>(sizeof(bf16));
+  const int operands = copied_elements(choice.tile) * static_cast<int>(sizeof(bf16));
   const std::int64_t products =
       waves * depth * (time_of(choice.tile, tile.rows * tile.columns) + Policy::byte * operands);
   if (choice.parts == 1) return products;
-  const std::int64_t parts =
-      2 * choice.parts * p.rows * p.columns * std::int64_t{sizeof(float)};  // written, read
-  return products + Policy::byte * parts / gpu.multiprocessors;
+  const std::int64_t parts = choice.parts * p.rows * p.columns * std::int64_t{sizeof(float)};
+  const int times = parts > Policy::kept_bytes ? 4 : 2;  // written, read
+  return products + Policy::byte * times * parts / gpu.multiprocessors;
 }
 
 // For the forward and the backward pass to the data, whose rows are pixels.

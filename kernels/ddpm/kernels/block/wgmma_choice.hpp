@@ -6,10 +6,11 @@
 
 namespace ddpm::kernels {
 
-enum class WgmmaTile { square, tall, wide };
+// `taps` is of a weight's gradient alone: 64 channels under three taps, one above the other.
+enum class WgmmaTile { square, tall, wide, taps };
 
 constexpr MmaTileSize size_of(WgmmaTile tile) {
-  constexpr MmaTileSize sizes[] = {{128, 128, 64}, {256, 128, 64}, {128, 256, 64}};
+  constexpr MmaTileSize sizes[] = {{128, 128, 64}, {256, 128, 64}, {128, 256, 64}, {128, 192, 128}};
   return sizes[static_cast<int>(tile)];
 }
 
@@ -43,6 +44,7 @@ struct PixelStrip {
 
 constexpr int most_strip_lines(WgmmaTile tile) { return tile == WgmmaTile::tall ? 320 : 192; }
 
+// For the rows of a tile, or the depth of a slice of WgmmaTile::taps, which are as many.
 constexpr PixelStrip pixel_strip(WgmmaTile tile, int kernel, int h, int w) {
   const PixelBox box = pixel_box(size_of(tile).rows, h, w);
   const PixelStrip all{box, kernel};
@@ -57,6 +59,12 @@ struct WgmmaChoicePolicy {
 
 constexpr int time_of(WgmmaTile, int products) { return products * 5 / WgmmaChoicePolicy::products; }
 
+// The columns of `taps` are copied as one strip.
+constexpr int copied_elements(WgmmaTile tile) {
+  const auto [rows, columns, depth] = size_of(tile);
+  return rows + (tile == WgmmaTile::taps ? most_strip_lines(tile) * 64 / depth : columns);
+}
+
 using WgmmaChoice = TileChoice<WgmmaTile>;
 
 // For p.rows pixels of images of h x w.
@@ -69,7 +77,15 @@ constexpr WgmmaTile choose_wgmma_tile(const GpuProperties& gpu, const MmaProduct
   return best;
 }
 
+// Whether WgmmaTile::taps computes the weight's gradient.
+constexpr bool shares_taps(const Conv2dGeometry& g) {
+  return g.kernel == 3 && is_box(size_of(WgmmaTile::taps).depth, g.p, g.q) &&
+         pixel_strip(WgmmaTile::taps, g.kernel, g.p, g.q).taps == g.kernel;
+}
+
 inline WgmmaChoice choose_wgmma_weight(const GpuProperties& gpu, const Conv2dGeometry& g) {
+  if (shares_taps(g))
+    return choose_weight_tile(gpu, g, {WgmmaTile::taps, WgmmaTile::square, WgmmaTile::tall, WgmmaTile::wide});
   return choose_weight_tile(gpu, g, {WgmmaTile::square, WgmmaTile::tall, WgmmaTile::wide});
 }
 

@@ -22,7 +22,8 @@ struct WgmmaTilePolicy {
   static constexpr int threads = 2 * arch::warpgroup_size;
   static constexpr int block_threads = threads + arch::warpgroup_size;  // with the one that copies
   static constexpr int depth = size_of(Tile).depth;                     // of a slice
-  static constexpr unsigned stages = 4;                                 // slices in shared memory
+  static constexpr unsigned stages = Tile == WgmmaTile::taps ? 3 : 4;   // slices in shared memory
+  static constexpr int taps = Tile == WgmmaTile::taps ? 3 : 1;          // whose columns are of one strip
 };
 
 // Calls run(policy) with the tile's.
@@ -33,6 +34,13 @@ void with_wgmma_tile(WgmmaTile tile, Run run) {
   if (tile == WgmmaTile::wide) run(WgmmaTilePolicy<WgmmaTile::wide>{});
 }
 
+// With that of a weight's gradient.
+template <class Run>
+void with_wgmma_weight_tile(WgmmaTile tile, Run run) {
+  if (tile == WgmmaTile::taps) run(WgmmaTilePolicy<WgmmaTile::taps>{});
+  with_wgmma_tile(tile, run);
+}
+
 // A box of TMA has lines of as many elements as a slice is deep; after eight its swizzle repeats. One of lines across
 // the depth has as many.
 inline constexpr int element_bytes = static_cast<int>(sizeof(bf16)),
@@ -41,12 +49,11 @@ inline constexpr int line_elements = line_bytes / element_bytes, atom_bytes = 8 
                      box_bytes = line_elements * line_bytes;
 
 // A slice of an operand is lines along the depth, or boxes of as many lines across it as a slice is deep, one after the
-// other. Several slices may be parts of one stage of a, see StripLayout.
-template <class P, int LinesOfA, unsigned StagesOfA>
+// other. Several slices may be parts of one stage of a, and the boxes of b of one strip, see SliceLayout.
+template <class P, int LinesOfA, int LinesOfB, unsigned StagesOfA>
 struct WgmmaStages {
-  static_assert(P::depth == line_elements);
   alignas(atom_bytes) unsigned char a[StagesOfA][LinesOfA * line_bytes];
-  alignas(atom_bytes) unsigned char b[P::stages][P::columns * line_bytes];
+  alignas(atom_bytes) unsigned char b[P::stages][LinesOfB * line_bytes];
 };
 
 // The stages of an operand, filled and emptied in turn. Phases end when the bytes of a stage have come, and when all
@@ -91,11 +98,13 @@ struct WgmmaRings {
   }
 };
 
-// How slices lie in a stage of a: the first slice is its first lines, with `gap` after each `piece` of them, and each
-// other slice starts `step` lines after the one before. All are multiples of what wgmma reads as a whole: 64 lines of a
-// piece, 8 of others.
-struct StripLayout {
+// How slices lie in a stage, in lines. Of a, along the depth: the first slice is its first lines, with `gap` after each
+// `piece` of them, and each other slice starts `step` lines after the one before. Of b, across the depth: 64 columns
+// start `column_step` lines after the 64 before, and after 64 lines of the depth come `depth_gap` others. All are
+// multiples of what wgmma reads as a whole: 64 lines of a piece, 8 of others.
+struct SliceLayout {
   int slices = 1, step = 0, piece = 1 << 30, gap = 0;
+  int column_step = line_elements, depth_gap = 0;
 };
 
 // Of a thread, in the layout of wgmma: each 64 of its warpgroup's rows.
@@ -105,21 +114,25 @@ using WgmmaSums = float[P::group_rows / 64][P::columns / 2];
 // Starts sums += the product of a slice.
 template <class P, arch::Major A, arch::Major B>
 __device__ __forceinline__ void multiply_wgmma_slice(const unsigned char* a, const unsigned char* b,
-                                                     const StripLayout& layout, WgmmaSums<P>& sums) {
-  constexpr auto step = [](arch::Major order) {
-    return order == arch::Major::k ? element_bytes : line_bytes;
-  };
-  constexpr arch::TileStrides strides{box_bytes, atom_bytes};
+                                                     const SliceLayout& layout, WgmmaSums<P>& sums) {
+  static_assert(P::depth == line_elements || (A == arch::Major::mn && B == arch::Major::mn));
+  const arch::TileStrides strides{static_cast<unsigned>(layout.column_step * line_bytes), atom_bytes};
   const int first_row = static_cast<int>(threadIdx.x) / arch::warpgroup_size * P::group_rows;
   arch::wgmma_fence();
 #pragma unroll
   for (int depth = 0; depth < P::depth; depth += 16) {
-    const auto columns = arch::wgmma_descriptor(b + depth * step(B), strides);
+    const int line_of_b = depth + depth / line_elements * layout.depth_gap;
+    const auto columns = arch::wgmma_descriptor(
+        b + (B == arch::Major::k ? depth * element_bytes : line_of_b * line_bytes), strides);
 #pragma unroll
     for (int i = 0; i < P::group_rows / 64; ++i) {
-      // 64 rows are 64 lines along the depth, or a box of lines across it, which are as many bytes.
-      const int row = first_row + 64 * i, line = row + row / layout.piece * layout.gap;
-      const auto rows = arch::wgmma_descriptor(a + line * line_bytes + depth * step(A), strides);
+      // 64 rows are 64 lines along the depth, or a box of lines across it.
+      const int row = first_row + 64 * i;
+      const auto rows = arch::wgmma_descriptor(
+          a + (A == arch::Major::k
+                   ? (row + row / layout.piece * layout.gap) * line_bytes + depth * element_bytes
+                   : (row / 64 * P::depth + depth) * line_bytes),
+          strides);
       arch::wgmma_m64k16_bf16<P::columns, A, B>(sums[i], rows, columns, arch::Sum::add);
     }
   }
@@ -128,10 +141,10 @@ __device__ __forceinline__ void multiply_wgmma_slice(const unsigned char* a, con
 
 // By the two warpgroups: sums += the product of the slices as they come, at least one. After it, neither reads the
 // stages.
-template <class P, arch::Major A, arch::Major B, int LinesOfA, unsigned StagesOfA>
-__device__ __forceinline__ void multiply_wgmma_slices(unsigned slices, const StripLayout& layout,
-                                                      const WgmmaStages<P, LinesOfA, StagesOfA>& stages,
-                                                      WgmmaRings<P, StagesOfA>& rings, WgmmaSums<P>& sums) {
+template <class P, arch::Major A, arch::Major B, class Stages, class Rings>
+__device__ __forceinline__ void multiply_wgmma_slices(unsigned slices, const SliceLayout& layout,
+                                                      const Stages& stages, Rings& rings,
+                                                      WgmmaSums<P>& sums) {
   const bool releases = threadIdx.x % arch::warpgroup_size == 0;
   unsigned slice = 0, strip = 0;
   int of_strip = 0;
