@@ -70,9 +70,11 @@ Product product_of(const PlannedOp& op, const PlannedKernel& kernel) {
     p.columns = g.channels();
   }
   if (pass_of(op) == ConvolutionPass::backward_weight) {
+    const bool is_in_classes = g.upsample > 1 && contains(kernel.name, "wgmma");
+    const Conv2dGeometry computed = is_in_classes ? kernels::class_of(g) : g;
     p.rows = g.cout;
-    p.columns = 1.0 * g.taps() * g.channels();
-    p.depth = products / p.rows / p.columns / kernel.grid.y;
+    p.columns = 1.0 * computed.taps() * g.channels();
+    p.depth = static_cast<double>(g.pixels()) / kernel.grid.y;
     return p;
   }
   p.depth = products / p.rows / p.columns;
@@ -112,10 +114,12 @@ double kernel_seconds(const Gpu& gpu, const PlannedOp& op, const PlannedKernel& 
   if (contains(kernel.name, "implicit_gemm"))
     return static_cast<double>(op.cost.flops) /
            (gpu.properties.multiprocessors * 256 * gpu.clock * ffma_efficiency);
-  if (contains(kernel.name, "add_parts")) {
+  const bool adds_classes = contains(kernel.name, "add_classes");
+  if (adds_classes || contains(kernel.name, "add_parts")) {
     const Conv2dGeometry& g = *op.convolution;
-    const double bytes = 4.0 * op.kernels.front().grid.y * g.cout * g.taps() * g.channels();
-    return bytes < reused_in_l2 * gpu.l2_bytes ? bytes / (gpu.l2 * gpu.properties.multiprocessors * gpu.clock)
+    const double read = 4.0 * op.kernels.front().grid.y * g.cout * g.taps() * g.channels();
+    const double bytes = adds_classes ? read * kernels::class_of(g).taps() / g.taps() : read;
+    return bytes < reused_in_l2 * gpu.l2_bytes ? read / (gpu.l2 * gpu.properties.multiprocessors * gpu.clock)
                                                : 2 * dram_seconds(gpu, bytes);
   }
   return 0;  // bound by memory, counted for the op

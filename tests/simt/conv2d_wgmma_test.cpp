@@ -81,6 +81,18 @@ const std::vector<Conv2dGeometry> geometries_of_taps = {
     geometry({2, 8, 16, 64, 0}, 64, 3, {.pad_begin = 2, .pad_end = 0}),
 };
 
+constexpr Conv2dOptions upsampled(int pad_begin, int pad_end) {
+  return {.pad_begin = pad_begin, .pad_end = pad_end, .upsample = 2};
+}
+
+// Slices of a class that are rows, images and part of a row; channels that end within a tile and within 64 of y, where
+// those of the next column begin; either class the first.
+const std::vector<Conv2dGeometry> upsampled_geometries = {
+    geometry({1, 16, 8, 64, 0}, 72, 3, upsampled(1, 1)), geometry({5, 4, 4, 64, 64}, 136, 3, upsampled(1, 1)),
+    geometry({1, 2, 128, 64, 0}, 8, 3, upsampled(0, 2)), geometry({3, 8, 8, 64, 0}, 64, 3, upsampled(2, 0)),
+    geometry({1, 9, 9, 64, 0}, 64, 3, upsampled(0, 0)),
+};
+
 // Whose slices outnumber the stages.
 Problem<bf16> deep_forward() {
   return {.g = geometry({3, 8, 8, 64, 256}, 64, 1, no_padding), .present = Which::all | Which::moments};
@@ -118,6 +130,21 @@ TEST_CASE("wgmma computes gradients of the weights of taps that share strips") {
     Problem<bf16> p{.g = g};
     launch(Reference{}, p.backward_weight(on_host));
     for (const int parts : {1, 2}) check_weight(p, WgmmaTile::taps, parts);
+  }
+}
+
+TEST_CASE("wgmma computes gradients of the weights of upsampled convolutions") {
+  for (const Conv2dGeometry& g : upsampled_geometries) {
+    Problem<bf16> p{.g = g};
+    launch(Reference{}, p.backward_weight(on_host));
+    for (const int parts : {4, 8}) check_weight(p, WgmmaTile::square, parts);
+  }
+  Problem<bf16> p{.g = upsampled_geometries[1], .present = none};
+  launch(Reference{}, p.backward_weight(on_host));
+  for (const WgmmaTile tile : {WgmmaTile::tall, WgmmaTile::wide}) {
+    p.dweight.restore();
+    simt::kernels::run_with(tile, 4, p.backward_weight(on_device));
+    CHECK(error_of(p.dweight) < gradient_tolerance);
   }
 }
 
@@ -162,13 +189,20 @@ TEST_CASE("wgmma gives the same bits under every schedule") {
   }
 }
 
-TEST_CASE("wgmma gives the same bits for taps that share strips under every schedule") {
-  Problem<bf16> p = deep_weight_of_taps();
-  launch(Reference{}, p.backward_weight(on_host));
-  run_everywhere_alike([&] { simt::kernels::run_with(WgmmaTile::taps, 2, p.backward_weight(on_device)); },
-                       p.dweight, p.dbias);
-  CHECK(error_of(p.dweight) < gradient_tolerance);
-  CHECK(error_of(p.dbias) < gradient_tolerance);
+TEST_CASE("wgmma gives the same bits for taps that share strips, and for classes, under every schedule") {
+  Problem<bf16> taps = deep_weight_of_taps(), classes{.g = upsampled_geometries[1]};
+  launch(Reference{}, taps.backward_weight(on_host));
+  launch(Reference{}, classes.backward_weight(on_host));
+  run_everywhere_alike(
+      [&] {
+        simt::kernels::run_with(WgmmaTile::taps, 2, taps.backward_weight(on_device));
+        simt::kernels::run_with(WgmmaTile::square, 8, classes.backward_weight(on_device));
+      },
+      taps.dweight, taps.dbias, classes.dweight, classes.dbias);
+  for (Problem<bf16>* p : {&taps, &classes}) {
+    CHECK(error_of(p->dweight) < gradient_tolerance);
+    CHECK(error_of(p->dbias) < gradient_tolerance);
+  }
 }
 
 TEST_CASE("wgmma multiplies what it must, copies it once and meets no bank conflicts", "[executor]") {
@@ -252,15 +286,30 @@ TEST_CASE("wgmma copies pixels once for the gradients of weights above each othe
   CHECK(sum.shared_loads.bank_conflicts == 0);
 }
 
+TEST_CASE("wgmma multiplies 4 of 9 times for the gradients of upsampled weights", "[executor]") {
+  Problem<bf16> p{.g = geometry({1, 8, 16, 64, 0}, 128, 3, upsampled(1, 1)), .present = none};
+  constexpr std::int64_t slices = 4 * 2, column_tiles = 2;
+  Executor::instance().sum = {};
+  simt::kernels::run_with(WgmmaTile::square, 4, p.backward_weight(on_device));
+  const Counters& sum = Executor::instance().sum;
+  CHECK(sum.matrix_instructions == slices * column_tiles * 2 * 4);
+  CHECK(sum.bulk_copies == slices * column_tiles * 4);
+}
+
 TEST_CASE("wgmma takes what its tiles are cut from without rest") {
   // Of the three passes, by their first letters.
-  const auto takes = [](const Images& x, int cout, const Conv2dOptions& options, unsigned shifted) {
-    Problem<bf16> p{.g = geometry(x, cout, 1, options), .shifted = shifted};
-    std::string passes;
-    if (simt::kernels::supports_wgmma(p.forward(on_device))) passes += "f";
-    if (simt::kernels::supports_wgmma(p.backward_data(on_device))) passes += "d";
-    if (simt::kernels::supports_wgmma(p.backward_weight(on_device))) passes += "w";
-    return passes;
+  const auto passes = [](Problem<bf16> p) {
+    std::string found;
+    if (simt::kernels::supports_wgmma(p.forward(on_device))) found += "f";
+    if (simt::kernels::supports_wgmma(p.backward_data(on_device))) found += "d";
+    if (simt::kernels::supports_wgmma(p.backward_weight(on_device))) found += "w";
+    return found;
+  };
+  const auto takes = [&](const Images& x, int cout, const Conv2dOptions& options, unsigned shifted) {
+    return passes({.g = geometry(x, cout, 1, options), .shifted = shifted});
+  };
+  const auto takes_upsampled = [&](int h, int w, int kernel, const Conv2dOptions& options) {
+    return passes({.g = geometry({1, h, w, 64, 64}, 128, kernel, options)});
   };
   const Images x{1, 2, 2, 64, 64};
   if (!Executor::counts && takes(x, 128, no_padding, none).empty()) return;  // a GPU without wgmma
@@ -279,7 +328,13 @@ TEST_CASE("wgmma takes what its tiles are cut from without rest") {
   CHECK(takes({1, 1, 3, 64, 64}, 128, {.pad_begin = 0, .pad_end = 1}, none) == "fw");
   CHECK(takes({1, 1, 4, 64, 64}, 128, {.pad_begin = 1, .pad_end = 1}, none) == "d");
   CHECK(takes(x, 128, {.stride = 2, .pad_begin = 0, .pad_end = 0}, none).empty());
-  CHECK(takes(x, 128, {.pad_begin = 0, .pad_end = 0, .upsample = 2}, none).empty());
+  CHECK(takes_upsampled(2, 2, 3, upsampled(1, 1)) == "w");
+  CHECK(takes_upsampled(2, 2, 3, upsampled(0, 2)) == "w");
+  CHECK(takes_upsampled(2, 2, 1, upsampled(0, 0)).empty());
+  CHECK(takes_upsampled(4, 4, 5, upsampled(2, 2)).empty());
+  CHECK(takes_upsampled(2, 2, 3, upsampled(1, 0)).empty());
+  CHECK(takes_upsampled(4, 3, 3, upsampled(1, 1)).empty());
+  CHECK(takes_upsampled(3, 4, 3, upsampled(1, 1)).empty());
   CHECK(takes(x, 128, no_padding, Which::x) == "d");
   CHECK(takes(x, 128, no_padding, Which::x2) == "d");
   CHECK(takes(x, 128, no_padding, Which::y) == "f");
@@ -369,6 +424,8 @@ TEST_CASE("wgmma cuts the pixels of a weight's gradient into as many parts as fi
   CHECK(is(choice(128, 32, 128, 128), WgmmaTile::taps, 132 / 6));
   CHECK(is(choice(128, 16, 256, 256), WgmmaTile::taps, 132 / 24));
   CHECK(is(choice(128, 4, 256, 256), WgmmaTile::square, 132 / 36));
+  const Conv2dGeometry up = geometry({128, 16, 16, 256, 0}, 256, 3, upsampled(1, 1));
+  CHECK(is(choose_wgmma_weight({132, 90}, up), WgmmaTile::tall, 132 / 8));
   CHECK(is(choice(128, 16, 512, 256), WgmmaTile::taps,
            3 * 132 / 48));  // three waves are filled better than one
   CHECK(is(choice(128, 8, 512, 256), WgmmaTile::taps, 2 * 132 / 48));  // whose parts L2 would not keep

@@ -144,8 +144,9 @@ bool uses_wgmma(const D& device, const Op<bf16>& p, Conv2dAlgorithm algorithm, b
   const bool is_supported = supports_wgmma(device, p), is_asked_for = algorithm == Conv2dAlgorithm::wgmma;
   check<ConfigError>(
       !is_asked_for || is_supported,
-      "conv2d: wgmma needs a program compiled for sm_90a on a GPU of compute capability 9.0, stride and "
-      "upsampling 1, channels read in multiples of 64 and written in multiples of 128, and extents that "
+      "conv2d: wgmma needs a program compiled for sm_90a on a GPU of compute capability 9.0, stride 1 and no "
+      "upsampling, but for gradients of weights of 3 x 3 and even extents of y, channels read in multiples "
+      "of 64 and written in multiples of 128, and extents that "
       "divide or are multiples of 128; for gradients of weights x in multiples of 64 channels, and extents "
       "of y that divide or are multiples of 64; found capability ",
       device.properties().capability, ", ", g.c, " + ", g.c2, " channels, ", g.cout, " outputs, x of ", g.h,
@@ -171,11 +172,12 @@ template <GpuLike D, class T>
 void launch_conv2d_on_tensor_cores(const D& device, const Conv2dBackwardWeight<T>& op,
                                    Conv2dAlgorithm algorithm) {
   const GpuProperties gpu = device.properties();
-  const MmaProduct product = weight_product(op.shape);
   const MmaChoice mma = choose_mma_weight(gpu, op.shape);
   if constexpr (std::is_same_v<T, bf16>) {
     const WgmmaChoice wgmma = choose_wgmma_weight(gpu, op.shape);
-    if (uses_wgmma(device, op, algorithm, time_of(gpu, product, wgmma) < time_of(gpu, product, mma)))
+    if (uses_wgmma(
+            device, op, algorithm,
+            time_of(gpu, wgmma_weight_product(op.shape), wgmma) < time_of(gpu, weight_product(op.shape), mma)))
       return with_wgmma_weight_tile(wgmma.tile, [&]<class Tile>(Tile) {
         launch_conv2d_backward_weight_wgmma<Tile>(device, op, wgmma.parts);
       });

@@ -110,10 +110,9 @@ inline MmaProduct weight_product(const Conv2dGeometry& g) {
 // The best of some tiles for the backward pass to the weight, whose depth is pixels. Parts are as many as fill whole
 // waves.
 template <class Tile>
-TileChoice<Tile> choose_weight_tile(const GpuProperties& gpu, const Conv2dGeometry& g,
+TileChoice<Tile> choose_weight_tile(const GpuProperties& gpu, const MmaProduct& p,
                                     std::initializer_list<Tile> tiles) {
   using Policy = MmaChoicePolicy;
-  const MmaProduct p = weight_product(g);
   TileChoice<Tile> best{*tiles.begin(), 1};
   for (const Tile tile : tiles)
     for (int wave = 1; wave <= Policy::waves; ++wave) {
@@ -127,9 +126,10 @@ TileChoice<Tile> choose_weight_tile(const GpuProperties& gpu, const Conv2dGeomet
 }
 
 inline MmaChoice choose_mma_weight(const GpuProperties& gpu, const Conv2dGeometry& g) {
+  const MmaProduct p = weight_product(g);
   if (can_have(gpu, MmaTile::tall))
-    return choose_weight_tile(gpu, g, {MmaTile::large, MmaTile::tall, MmaTile::small});
-  return choose_weight_tile(gpu, g, {MmaTile::large, MmaTile::small});
+    return choose_weight_tile(gpu, p, {MmaTile::large, MmaTile::tall, MmaTile::small});
+  return choose_weight_tile(gpu, p, {MmaTile::large, MmaTile::small});
 }
 
 }  // namespace ddpm::kernels

@@ -77,16 +77,38 @@ constexpr WgmmaTile choose_wgmma_tile(const GpuProperties& gpu, const MmaProduct
   return best;
 }
 
+// Of the pixels of y that are as many rows and columns from an even one; without upsampling, of all. Its taps are the
+// pixels of x that the taps of an upsampled convolution of 3 x 3 read: two along each axis.
+constexpr Conv2dGeometry class_of(Conv2dGeometry g) {
+  if (g.upsample == 1) return g;
+  g.kernel = 2;
+  g.p /= 2;
+  g.q /= 2;
+  return g;
+}
+DDPM_HOST_DEVICE constexpr int classes_of(const Conv2dGeometry& g) { return g.upsample * g.upsample; }
+
 // Whether WgmmaTile::taps computes the weight's gradient.
 constexpr bool shares_taps(const Conv2dGeometry& g) {
   return g.kernel == 3 && is_box(size_of(WgmmaTile::taps).depth, g.p, g.q) &&
          pixel_strip(WgmmaTile::taps, g.kernel, g.p, g.q).taps == g.kernel;
 }
 
+// Of all classes one after the other.
+inline MmaProduct wgmma_weight_product(const Conv2dGeometry& g) {
+  MmaProduct p = weight_product(class_of(g));
+  p.depth *= classes_of(g);
+  return p;
+}
+
+// The parts of all classes, each of which has as many.
 inline WgmmaChoice choose_wgmma_weight(const GpuProperties& gpu, const Conv2dGeometry& g) {
-  if (shares_taps(g))
-    return choose_weight_tile(gpu, g, {WgmmaTile::taps, WgmmaTile::square, WgmmaTile::tall, WgmmaTile::wide});
-  return choose_weight_tile(gpu, g, {WgmmaTile::square, WgmmaTile::tall, WgmmaTile::wide});
+  const MmaProduct p = wgmma_weight_product(g);
+  if (shares_taps(class_of(g)))
+    return choose_weight_tile(gpu, p, {WgmmaTile::taps, WgmmaTile::square, WgmmaTile::tall, WgmmaTile::wide});
+  WgmmaChoice choice = choose_weight_tile(gpu, p, {WgmmaTile::square, WgmmaTile::tall, WgmmaTile::wide});
+  choice.parts = std::max(choice.parts / classes_of(g), 1) * classes_of(g);
+  return choice;
 }
 
 }  // namespace ddpm::kernels
