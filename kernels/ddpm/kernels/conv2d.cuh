@@ -175,9 +175,9 @@ void launch_conv2d_on_tensor_cores(const D& device, const Conv2dBackwardWeight<T
   const MmaChoice mma = choose_mma_weight(gpu, op.shape);
   if constexpr (std::is_same_v<T, bf16>) {
     const WgmmaChoice wgmma = choose_wgmma_weight(gpu, op.shape);
-    if (uses_wgmma(
-            device, op, algorithm,
-            time_of(gpu, wgmma_weight_product(op.shape), wgmma) < time_of(gpu, weight_product(op.shape), mma)))
+    if (uses_wgmma(device, op, algorithm,
+                   time_of(gpu, wgmma_weight_product(op.shape), wgmma) <
+                       time_of(gpu, weight_product(op.shape), mma)))
       return with_wgmma_weight_tile(wgmma.tile, [&]<class Tile>(Tile) {
         launch_conv2d_backward_weight_wgmma<Tile>(device, op, wgmma.parts);
       });
