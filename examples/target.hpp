@@ -35,8 +35,10 @@ struct Target {
 
 inline void add_target(CLI::App& app, Target& target) {
   app.add_option("--device", target.device, "cpu, or cuda: a GPU")->check(CLI::IsMember({"cpu", "cuda"}));
-  app.add_option("--dtype", target.dtype, "of activations: float or bf16; weights stay float")
-      ->check(CLI::IsMember({"float", "bf16"}));
+  app.add_option(
+         "--dtype", target.dtype,
+         "of activations: float, bf16 or tf32 (float, multiplied as TF32 by a GPU); weights stay float")
+      ->check(CLI::IsMember({"float", "bf16", "tf32"}));
 }
 
 template <class Options, ddpm::Device D>
@@ -47,9 +49,14 @@ int run_in_dtype(const Options& options, const D& device) {
 // Calls the example's run<T>(options, device).
 template <class Options>
 int run_on_target(const Options& options, const ddpm::Cpu& cpu = {}) {
-  if (options.target.device == "cpu") return run_in_dtype(options, cpu);
+  const bool is_tf32 = options.target.dtype == "tf32";
+  if (options.target.device == "cpu") {
+    ddpm::check<ddpm::ConfigError>(!is_tf32, "found --dtype tf32 for --device cpu, expected float or bf16");
+    return run_in_dtype(options, cpu);
+  }
 #if defined(EXAMPLE_CUDA)
-  return run_in_dtype(options, ddpm::Cuda{0});
+  using ddpm::FloatProducts;
+  return run_in_dtype(options, ddpm::Cuda{0, is_tf32 ? FloatProducts::tf32 : FloatProducts::exact});
 #else
   throw ddpm::ConfigError("found --device cuda, expected cpu, as this program was built without CUDA");
 #endif

@@ -2,6 +2,8 @@
 // Our kernels on a GPU beside cuDNN (convolutions) and cuBLAS (linear layers), and whole steps of a U-Net.
 //
 //   ./gpu_benchmark --batch=128 --benchmark_filter=conv2d/forward/bf16 --benchmark_out=gpu.json
+//
+// Rows of tf32 are those of float with FloatProducts::tf32, ours and the libraries'.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -27,10 +29,21 @@ const Cuda& device() {
   return device;
 }
 
+Cuda device(Arithmetic arithmetic) {
+  Cuda other = device();
+  if (arithmetic == Arithmetic::tf32) other.float_products = FloatProducts::tf32;
+  return other;
+}
+
 template <class T>
 constexpr Arithmetic arithmetic_of = std::is_same_v<T, bf16> ? Arithmetic::bf16 : Arithmetic::float32;
+constexpr const char* names[] = {"float", "tf32", "bf16"};
+
+// Those of products of T.
 template <class T>
-constexpr const char* name_of = std::is_same_v<T, bf16> ? "bf16" : "float";
+const std::vector<Arithmetic> arithmetics =
+    std::is_same_v<T, bf16> ? std::vector{Arithmetic::bf16}
+                            : std::vector{Arithmetic::float32, Arithmetic::tf32};
 
 // Standard normal numbers: zeros would take less power, and be faster.
 template <class T = float>
@@ -42,15 +55,17 @@ Tensor<T, Cuda> normal(const Shape& shape) {
 
 // A launch with parameters that borrow from `memory`, which it keeps.
 template <class Memory, class Params>
-GpuCall call_of(const std::shared_ptr<Memory>& memory, const Params& params, Work baseline = {}) {
-  return {[memory, params] { launch(device(), params); }, cost(params), std::move(baseline)};
+GpuCall call_of(const std::shared_ptr<Memory>& memory, const Params& params, const Cuda& on = device(),
+                Work baseline = {}) {
+  return {[memory, params, on] { launch(on, params); }, cost(params), std::move(baseline)};
 }
 
 using Cases = std::vector<GpuCase>;
 
-template <class T, class Prepare>
-void add(Cases& cases, const std::string& op, const std::string& shape, Prepare prepare) {
-  cases.push_back({op + "/" + name_of<T> + "/" + shape, arithmetic_of<T>, prepare});
+template <class Prepare>
+void add(Cases& cases, Arithmetic arithmetic, const std::string& op, const std::string& shape,
+         Prepare prepare) {
+  cases.push_back({op + "/" + names[static_cast<int>(arithmetic)] + "/" + shape, arithmetic, prepare});
 }
 
 // The 3x3 convolutions of the CIFAR-10 U-Net of Ho et al. 2020.
@@ -101,19 +116,21 @@ struct Linear {
   LinearBackwardWeight<T> backward_weight() const { return {x.data(), y.data(), dweight.data(), m, in, out}; }
 };
 
-constexpr auto cudnn = [](const auto& params) { return vendor::cudnn(device(), params); };
-constexpr auto cublas = [](const auto& params) { return vendor::cublas(device(), params); };
+constexpr auto cudnn = [](const Cuda& on, const auto& params) { return vendor::cudnn(on, params); };
+constexpr auto cublas = [](const Cuda& on, const auto& params) { return vendor::cublas(on, params); };
 
 // The three passes of a layer, beside a library's. make() returns the problem.
 template <class T, class Make, class Library>
 void add_passes(Cases& cases, const std::string& op, const std::string& shape, Make make, Library library) {
   using Problem = decltype(make());
   const auto add_pass = [&](const char* name, auto params_of) {
-    add<T>(cases, op + name, shape, [=] {
-      const auto problem = std::make_shared<Problem>(make());
-      const auto params = params_of(*problem);
-      return call_of(problem, params, library(params));
-    });
+    for (const Arithmetic arithmetic : arithmetics<T>)
+      add(cases, arithmetic, op + name, shape, [=] {
+        const auto problem = std::make_shared<Problem>(make());
+        const auto params = params_of(*problem);
+        const Cuda on = device(arithmetic);
+        return call_of(problem, params, on, library(on, params));
+      });
   };
   add_pass("/forward", [](const Problem& p) { return p.forward(); });
   add_pass("/backward_data", [](const Problem& p) { return p.backward_data(); });
@@ -156,11 +173,11 @@ struct Attention {
 template <class T, class Make>
 void add_both(Cases& cases, const std::string& op, const std::string& shape, Make make) {
   using Problem = decltype(make());
-  add<T>(cases, op + "/forward", shape, [make] {
+  add(cases, arithmetic_of<T>, op + "/forward", shape, [make] {
     const auto problem = std::make_shared<Problem>(make());
     return call_of(problem, problem->forward());
   });
-  add<T>(cases, op + "/backward", shape, [make] {
+  add(cases, arithmetic_of<T>, op + "/backward", shape, [make] {
     const auto problem = std::make_shared<Problem>(make());
     launch(device(), problem->forward());
     return call_of(problem, problem->backward());
@@ -243,7 +260,7 @@ void add_ops(Cases& cases, int n) {
       return Attention<T>{{n, tokens, 1, 256}};
     });
   const auto add_pointwise = [&](const char* op, auto params_of) {
-    add<T>(cases, op, "32x32_3", [=] {
+    add(cases, arithmetic_of<T>, op, "32x32_3", [=] {
       const auto images = std::make_shared<Images<T>>(Images<T>{n});
       return call_of(images, params_of(*images));
     });
@@ -256,10 +273,11 @@ void add_ops(Cases& cases, int n) {
 template <class T>
 void add_network(Cases& cases, int n) {
   const auto add_step = [&](const char* name, Work NetworkSteps::*step, int passes) {
-    add<T>(cases, name, "cifar10", [=] {
-      NetworkSteps steps = network_steps<T>(device(), n);
-      return GpuCall{steps.*step, {0, passes * steps.flops}};
-    });
+    for (const Arithmetic arithmetic : arithmetics<T>)
+      add(cases, arithmetic, name, "cifar10", [=] {
+        NetworkSteps steps = network_steps<T>(device(arithmetic), n);
+        return GpuCall{steps.*step, {0, passes * steps.flops}};
+      });
   };
   add_step("unet_forward", &NetworkSteps::forward, 1);
   add_step("training_step", &NetworkSteps::train, 3);  // a backward pass is two
@@ -270,7 +288,7 @@ Cases cases_of(int n) {
   Cases cases;
   add_ops<bf16>(cases, n);
   add_ops<float>(cases, n);
-  add<float>(cases, "adamw_ema", "cifar10", [] {
+  add(cases, Arithmetic::float32, "adamw_ema", "cifar10", [] {
     const auto weights = std::make_shared<Weights>();
     return call_of(weights, weights->update());
   });

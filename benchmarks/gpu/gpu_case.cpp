@@ -72,11 +72,11 @@ class Timer {
 
 // Bytes read and written and operations in a second, at best.
 struct Roof {
-  double bytes, float32, bf16;
+  double bytes, products[3];  // of float32, tf32, bf16
 
+  double product(Arithmetic arithmetic) const { return products[static_cast<int>(arithmetic)]; }
   double seconds(const Cost& least, Arithmetic arithmetic) const {
-    const double peak = arithmetic == Arithmetic::bf16 ? bf16 : float32;
-    return std::max(double(least.bytes) / bytes, double(least.flops) / peak);
+    return std::max(double(least.bytes) / bytes, double(least.flops) / product(arithmetic));
   }
 };
 
@@ -98,6 +98,11 @@ double product_rate(const Cuda& device, const Timer& timer) {
   return static_cast<double>(cost(params).flops) / timer.median_seconds(vendor::cublas(device, params), 21);
 }
 
+Cuda with_tf32(Cuda device) {
+  device.float_products = FloatProducts::tf32;
+  return device;
+}
+
 struct Session {
   Timer timer;
   Roof roof;
@@ -106,7 +111,9 @@ struct Session {
 
   explicit Session(const Cuda& device)
       : timer(device),
-        roof{copy_rate(device, timer), product_rate<float>(device, timer), product_rate<bf16>(device, timer)} {}
+        roof{copy_rate(device, timer),
+             {product_rate<float>(device, timer), product_rate<float>(with_tf32(device), timer),
+              product_rate<bf16>(device, timer)}} {}
 
   const GpuCall& call_of(const GpuCase& wanted) {
     if (item != &wanted) {
@@ -146,8 +153,10 @@ void describe(const Cuda& device, const Roof& roof) {
   benchmark::AddCustomContext("card", card.name);
   benchmark::AddCustomContext("cuda_of_driver", message(driver / 1000, ".", driver % 1000 / 10));
   benchmark::AddCustomContext("copy_GB/s", message(1e-9 * roof.bytes));
-  benchmark::AddCustomContext("cublas_float_TFLOP/s", message(1e-12 * roof.float32));
-  benchmark::AddCustomContext("cublas_bf16_TFLOP/s", message(1e-12 * roof.bf16));
+  for (const auto& [name, arithmetic] :
+       {std::pair{"float", Arithmetic::float32}, {"tf32", Arithmetic::tf32}, {"bf16", Arithmetic::bf16}})
+    benchmark::AddCustomContext(message("cublas_", name, "_TFLOP/s"),
+                                message(1e-12 * roof.product(arithmetic)));
 }
 
 }  // namespace

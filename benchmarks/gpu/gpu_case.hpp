@@ -21,7 +21,7 @@ struct GpuCall {
   Work baseline = {};  // NVIDIA's library on the same problem, where there is one
 };
 
-enum class Arithmetic { float32, bf16 };
+enum class Arithmetic { float32, tf32, bf16 };
 
 struct GpuCase {
   std::string name;

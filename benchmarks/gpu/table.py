@@ -24,8 +24,8 @@ def read(path):
 
 
 def rows_of(kernels, torch):
-    """Ours, with the op of PyTorch as the baseline, or for steps the tuned one of those in bf16 and the eager one of those in
-    float."""
+    """Ours, with the op of PyTorch as the baseline, or for steps the tuned one of those in bf16 and the eager one of the
+    others."""
     peer = {row["name"]: row["median_ms"] for row in torch["benchmarks"]} if torch else {}
     rows = []
     for row in kernels["benchmarks"] if kernels else []:

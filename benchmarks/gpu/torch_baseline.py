@@ -7,7 +7,7 @@ graph API only: attention, which PyTorch takes from cuDNN where it can, and grou
     python3 torch_baseline.py --out torch.json
     python3 torch_baseline.py --config CONFIG --device cpu --batch 2 --runs 2 --out torch.json
 
-  eager   float, as the modules are written
+  eager   float, as the modules are written; convolutions in TF32, which is PyTorch's default
   tuned   bf16 by autocast, channels_last, torch.compile max-autotune with its CUDA graphs, fused AdamW
   ops     bf16 and float on channels_last tensors, group norm by torch.compile; caches are flushed before each run
 

@@ -46,10 +46,13 @@ Work product(const Cuda& device, cudaDataType type, const Factor& left, const Fa
              const Result& to) {
   return [=] {
     const float one = 1;
-    cublas_check(cublasGemmEx(handle_of(device), left.operation, right.operation, to.rows, to.columns,
-                              to.depth, &one, left.data, type, left.row, right.data, type, right.row,
-                              &to.beta, to.data, to.type, to.rows, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
-                 "cublasGemmEx");
+    cublas_check(
+        cublasGemmEx(
+            handle_of(device), left.operation, right.operation, to.rows, to.columns, to.depth, &one,
+            left.data, type, left.row, right.data, type, right.row, &to.beta, to.data, to.type, to.rows,
+            device.float_products == FloatProducts::tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F,
+            CUBLAS_GEMM_DEFAULT),
+        "cublasGemmEx");
   };
 }
 

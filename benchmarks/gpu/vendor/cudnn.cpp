@@ -44,8 +44,8 @@ class Convolution {
     cudnn_check(cudnnSetConvolution2dDescriptor(convolution, g.pad_begin, g.pad_begin, g.stride, g.stride, 1,
                                                 1, CUDNN_CROSS_CORRELATION, CUDNN_DATA_FLOAT),
                 "cudnnSetConvolution2dDescriptor");
-    cudnn_check(cudnnSetConvolutionMathType(convolution,
-                                            type == CUDNN_DATA_FLOAT ? CUDNN_FMA_MATH : CUDNN_TENSOR_OP_MATH),
+    const bool is_exact = type == CUDNN_DATA_FLOAT && device.float_products == FloatProducts::exact;
+    cudnn_check(cudnnSetConvolutionMathType(convolution, is_exact ? CUDNN_FMA_MATH : CUDNN_TENSOR_OP_MATH),
                 "cudnnSetConvolutionMathType");
   }
   ~Convolution() {

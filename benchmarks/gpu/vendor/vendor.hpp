@@ -10,7 +10,7 @@
 
 namespace ddpm::vendor {
 
-// Work on a stream of the device, or empty where the library was not found or cannot do it.
+// Work on a stream of the device, with its products of float; or empty where the library was not found or cannot do it.
 using Work = std::function<void()>;
 
 // cuDNN's fastest algorithm, found by trying all. For x alone, padding that is the same on all sides, no bias and nothing
@@ -22,7 +22,7 @@ Work cudnn(const Cuda& device, const Conv2dBackwardData<T>& params);
 template <class T>
 Work cudnn(const Cuda& device, const Conv2dBackwardWeight<T>& params);
 
-// cuBLAS, without bias and residual; float is not rounded to TF32.
+// cuBLAS, without bias and residual.
 template <class T>
 Work cublas(const Cuda& device, const LinearForward<T>& params);
 template <class T>
