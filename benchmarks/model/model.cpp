@@ -100,9 +100,9 @@ double kernel_seconds(const Gpu& gpu, const PlannedOp& op, const PlannedKernel& 
     return seconds_of(gpu, tile_of(*tile, kernel.shared_bytes), product_of(op, kernel));
   if (const auto tile = tile_in<WgmmaTile>(kernel.name, "WgmmaTile")) {
     Product p = product_of(op, kernel);
-    // Of stride 1, with images of the same size.
     const Conv2dGeometry& g = *op.convolution;
-    const kernels::PixelStrip strip = kernels::pixel_strip(*tile, g.kernel, g.p, g.q);
+    const kernels::PixelStrip strip =
+        kernels::pixel_strip(*tile, g.kernel, g.p / g.upsample, g.q / g.upsample, g.upsample - 1);
     const double copied = 1.0 * strip.lines() / strip.taps / (strip.box.w * strip.box.h * strip.box.n);
     if (pass_of(op) != ConvolutionPass::backward_weight)
       p.copied_rows = copied;
@@ -282,7 +282,8 @@ void print_wgmma(const Gpu& gpu, int batch) {
     const std::string& kernel = op.kernels.front().name;
     const auto tile = tile_in<WgmmaTile>(kernel, "WgmmaTile");
     std::string choice = tile ? wgmma_tile_names[static_cast<int>(*tile)] : "no";
-    if (tile && op.kernels.front().grid.y > 1) choice += message(" in ", op.kernels.front().grid.y);
+    if (tile && pass_of(op) == ConvolutionPass::backward_weight && op.kernels.front().grid.y > 1)
+      choice += message(" in ", op.kernels.front().grid.y);
     std::printf("| %s | %s | %s | %.3f | %.3f |\n", op.name.substr(6, op.name.find('<') - 6).c_str(),
                 op.shape.c_str(), choice.c_str(), 1e3 * predict(gpu, op).seconds,
                 1e3 * predict(without, by_mma[i]).seconds);

@@ -41,6 +41,10 @@ void check_weight(Problem<bf16>& p, WgmmaTile tile, int parts) {
   CHECK(error_of(p.dbias) < gradient_tolerance);
 }
 
+constexpr Conv2dOptions upsampled(int pad_begin, int pad_end) {
+  return {.pad_begin = pad_begin, .pad_end = pad_end, .upsample = 2};
+}
+
 constexpr Conv2dOptions late{.pad_begin = 0, .pad_end = 2}, early{.pad_begin = 1, .pad_end = 0};
 
 // Boxes of one row, of part of it, of rows and of images, which end within a tile; more slices than stages; tiles
@@ -57,6 +61,18 @@ const std::vector<Conv2dGeometry> geometries = {
     geometry({1, 8, 16, 64, 0}, 64, 3, no_padding),   // and of x alone
     geometry({1, 8, 32, 64, 0}, 64, 3, {}),           // strips of an image
     geometry({2, 16, 8, 64, 0}, 64, 3, {}),           // and of two
+};
+
+// Strips of an image and of several, either class the first, and no strips; two tensors; an even kernel; boxes of y alone
+// and of x alone.
+const std::vector<std::pair<WgmmaTile, Conv2dGeometry>> upsampled_geometries = {
+    {WgmmaTile::square, geometry({1, 8, 16, 64, 0}, 64, 3, upsampled(1, 1))},
+    {WgmmaTile::tall, geometry({3, 8, 8, 64, 64}, 64, 3, upsampled(0, 2))},
+    {WgmmaTile::square, geometry({3, 4, 4, 64, 0}, 192, 3, upsampled(1, 1))},
+    {WgmmaTile::wide, geometry({1, 4, 32, 64, 0}, 64, 2, upsampled(1, 0))},
+    {WgmmaTile::square, geometry({1, 8, 16, 64, 0}, 64, 1, upsampled(0, 0))},
+    {WgmmaTile::square, geometry({1, 9, 17, 64, 0}, 64, 3, upsampled(0, 0))},
+    {WgmmaTile::square, geometry({1, 8, 16, 64, 0}, 64, 3, upsampled(0, 0))},
 };
 
 // Slices that are part of a row, rows, images and more than there are; channels that end within a tile and within 64
@@ -81,13 +97,9 @@ const std::vector<Conv2dGeometry> geometries_of_taps = {
     geometry({2, 8, 16, 64, 0}, 64, 3, {.pad_begin = 2, .pad_end = 0}),
 };
 
-constexpr Conv2dOptions upsampled(int pad_begin, int pad_end) {
-  return {.pad_begin = pad_begin, .pad_end = pad_end, .upsample = 2};
-}
-
 // Slices of a class that are rows, images and part of a row; channels that end within a tile and within 64 of y, where
 // those of the next column begin; either class the first.
-const std::vector<Conv2dGeometry> upsampled_geometries = {
+const std::vector<Conv2dGeometry> upsampled_weight_geometries = {
     geometry({1, 16, 8, 64, 0}, 72, 3, upsampled(1, 1)), geometry({5, 4, 4, 64, 64}, 136, 3, upsampled(1, 1)),
     geometry({1, 2, 128, 64, 0}, 8, 3, upsampled(0, 2)), geometry({3, 8, 8, 64, 0}, 64, 3, upsampled(2, 0)),
     geometry({1, 9, 9, 64, 0}, 64, 3, upsampled(0, 0)),
@@ -99,7 +111,7 @@ Problem<bf16> deep_forward() {
 }
 Problem<bf16> deep_backward() { return {.g = geometry({3, 8, 8, 64, 64}, 320, 1, no_padding)}; }
 Problem<bf16> deep_weight() { return {.g = geometry({1, 1, 640, 64, 0}, 64, 1, no_padding)}; }
-Problem<bf16> deep_weight_of_taps() { return {.g = geometry({9, 8, 16, 64, 0}, 64, 3, {})}; }
+Problem<bf16> deep_weight_of_taps() { return {.g = geometry({7, 8, 16, 64, 0}, 64, 3, {})}; }
 
 }  // namespace
 
@@ -112,6 +124,16 @@ TEST_CASE("wgmma computes convolutions of every shape by every tile") {
       if (is_box(size_of(tile).rows, g.p, g.q)) check_forward(p, tile);
       if (is_box(size_of(tile).rows, g.h, g.w)) check_backward(p, tile);
     }
+  }
+}
+
+TEST_CASE("wgmma computes upsampled convolutions") {
+  for (const auto& [tile, g] : upsampled_geometries) {
+    Problem<bf16> p{.g = g, .present = Which::all | Which::moments};
+    launch(Reference{}, p.forward(on_host));
+    launch(Reference{}, p.backward_data(on_host));
+    if (is_box(size_of(tile).rows, g.p / 2, g.q / 2)) check_forward(p, tile);
+    if (is_box(size_of(tile).rows, g.h, g.w)) check_backward(p, tile);
   }
 }
 
@@ -134,12 +156,12 @@ TEST_CASE("wgmma computes gradients of the weights of taps that share strips") {
 }
 
 TEST_CASE("wgmma computes gradients of the weights of upsampled convolutions") {
-  for (const Conv2dGeometry& g : upsampled_geometries) {
+  for (const Conv2dGeometry& g : upsampled_weight_geometries) {
     Problem<bf16> p{.g = g};
     launch(Reference{}, p.backward_weight(on_host));
     for (const int parts : {4, 8}) check_weight(p, WgmmaTile::square, parts);
   }
-  Problem<bf16> p{.g = upsampled_geometries[1], .present = none};
+  Problem<bf16> p{.g = upsampled_weight_geometries[1], .present = none};
   launch(Reference{}, p.backward_weight(on_host));
   for (const WgmmaTile tile : {WgmmaTile::tall, WgmmaTile::wide}) {
     p.dweight.restore();
@@ -190,7 +212,7 @@ TEST_CASE("wgmma gives the same bits under every schedule") {
 }
 
 TEST_CASE("wgmma gives the same bits for taps that share strips, and for classes, under every schedule") {
-  Problem<bf16> taps = deep_weight_of_taps(), classes{.g = upsampled_geometries[1]};
+  Problem<bf16> taps = deep_weight_of_taps(), classes{.g = upsampled_weight_geometries[0]};
   launch(Reference{}, taps.backward_weight(on_host));
   launch(Reference{}, classes.backward_weight(on_host));
   run_everywhere_alike(
@@ -241,6 +263,19 @@ TEST_CASE("wgmma copies pixels once for taps above each other", "[executor]") {
   CHECK(counters().bulk_copies ==
         tiles * 2 * (columns_of_taps + 2 * taps));  // of twice the depth, in boxes of 64
   CHECK(counters().matrix_instructions == tiles * 2 * taps * 2 * 4);
+}
+
+TEST_CASE("wgmma copies pixels once for taps of an upsampled convolution above each other", "[executor]") {
+  Problem<bf16> p{.g = geometry({1, 8, 16, 64, 0}, 128, 3, upsampled(1, 1)), .present = none};
+  constexpr std::int64_t classes = 4, columns_of_taps = 3, taps = 9;
+  simt::kernels::run_with(WgmmaTile::square, p.forward(on_device));
+  CHECK(counters().bulk_copies == classes * (columns_of_taps + taps));
+  CHECK(counters().matrix_instructions == classes * taps * 2 * 4);
+  CHECK(counters().global_stores.sectors * sector_bytes == counters().global_stores.bytes);
+  simt::kernels::run_with(WgmmaTile::square, p.backward_data(on_device));
+  CHECK(counters().bulk_copies ==
+        2 * classes * (columns_of_taps + 2 * taps));  // of twice the depth, in boxes of 64
+  CHECK(counters().matrix_instructions == 2 * classes * taps * 2 * 4);
 }
 
 TEST_CASE("wgmma multiplies and copies for gradients of weights what it must", "[executor]") {
@@ -328,13 +363,15 @@ TEST_CASE("wgmma takes what its tiles are cut from without rest") {
   CHECK(takes({1, 1, 3, 64, 64}, 128, {.pad_begin = 0, .pad_end = 1}, none) == "fw");
   CHECK(takes({1, 1, 4, 64, 64}, 128, {.pad_begin = 1, .pad_end = 1}, none) == "d");
   CHECK(takes(x, 128, {.stride = 2, .pad_begin = 0, .pad_end = 0}, none).empty());
-  CHECK(takes_upsampled(2, 2, 3, upsampled(1, 1)) == "w");
-  CHECK(takes_upsampled(2, 2, 3, upsampled(0, 2)) == "w");
-  CHECK(takes_upsampled(2, 2, 1, upsampled(0, 0)).empty());
-  CHECK(takes_upsampled(4, 4, 5, upsampled(2, 2)).empty());
+  CHECK(takes_upsampled(2, 2, 3, upsampled(1, 1)) == "fdw");
+  CHECK(takes_upsampled(2, 2, 3, upsampled(0, 2)) == "fdw");
+  CHECK(takes_upsampled(2, 2, 1, upsampled(0, 0)) == "fd");
+  CHECK(takes_upsampled(4, 4, 5, upsampled(2, 2)) == "fd");
   CHECK(takes_upsampled(2, 2, 3, upsampled(1, 0)).empty());
   CHECK(takes_upsampled(4, 3, 3, upsampled(1, 1)).empty());
   CHECK(takes_upsampled(3, 4, 3, upsampled(1, 1)).empty());
+  CHECK(takes_upsampled(3, 3, 3, upsampled(0, 0)) == "fw");
+  CHECK(takes_upsampled(4, 4, 3, upsampled(0, 0)) == "d");
   CHECK(takes(x, 128, no_padding, Which::x) == "d");
   CHECK(takes(x, 128, no_padding, Which::x2) == "d");
   CHECK(takes(x, 128, no_padding, Which::y) == "f");
@@ -386,6 +423,14 @@ TEST_CASE("pixels under taps above each other are copied as one strip where it i
   CHECK(is(WgmmaTile::tall, 3, 64, 1, 256));    // of 384
   CHECK(is(WgmmaTile::square, 2, 4, 1, 128));   // four images would be in 64 lines
   CHECK(ddpm::kernels::pixel_strip(WgmmaTile::square, 2, 32, 4).taps == 1);
+  const auto is_doubled = [](WgmmaTile tile, int kernel, int size, int taps, int lines) {
+    const auto strip = ddpm::kernels::pixel_strip(tile, kernel, size, size, 1);
+    return strip.taps == taps && strip.lines() == lines;
+  };
+  CHECK(is_doubled(WgmmaTile::tall, 3, 16, 3, 17 * 16));
+  CHECK(is_doubled(WgmmaTile::square, 5, 32, 5, 6 * 32));
+  CHECK(is_doubled(WgmmaTile::square, 1, 32, 1, 128));
+  CHECK(is_doubled(WgmmaTile::square, 3, 4, 1, 128));
 }
 
 TEST_CASE("taps share strips of pixels for the gradient of a weight where slices have some") {

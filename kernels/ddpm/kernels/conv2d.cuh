@@ -144,11 +144,11 @@ bool uses_wgmma(const D& device, const Op<bf16>& p, Conv2dAlgorithm algorithm, b
   const bool is_supported = supports_wgmma(device, p), is_asked_for = algorithm == Conv2dAlgorithm::wgmma;
   check<ConfigError>(
       !is_asked_for || is_supported,
-      "conv2d: wgmma needs a program compiled for sm_90a on a GPU of compute capability 9.0, stride 1 and no "
-      "upsampling, but for gradients of weights of 3 x 3 and even extents of y, channels read in multiples "
-      "of 64 and written in multiples of 128, and extents that "
-      "divide or are multiples of 128; for gradients of weights x in multiples of 64 channels, and extents "
-      "of y that divide or are multiples of 64; found capability ",
+      "conv2d: wgmma needs a program compiled for sm_90a on a GPU of compute capability 9.0, stride 1, even "
+      "extents of y with upsampling, channels read in multiples of 64 and written in multiples of 128, and "
+      "extents that divide or are multiples of 128; for gradients of weights x in multiples of 64 channels, "
+      "3 "
+      "x 3 taps with upsampling, and extents of y that divide or are multiples of 64; found capability ",
       device.properties().capability, ", ", g.c, " + ", g.c2, " channels, ", g.cout, " outputs, x of ", g.h,
       " x ", g.w, " and y of ", g.p, " x ", g.q, " pixels");
   return is_asked_for || (is_supported && is_faster && algorithm == Conv2dAlgorithm::automatic);
@@ -161,7 +161,7 @@ void launch_conv2d_on_tensor_cores(const D& device, const Op<T>& op, Conv2dAlgor
   const MmaProduct product{std::int64_t{p.n} * p.out_h * p.out_w, p.out_c, size_of(MmaTile::small).depth};
   const MmaChoice mma{choose_mma_tile(gpu, product.rows, product.columns), 1};
   if constexpr (std::is_same_v<T, bf16>) {
-    const WgmmaChoice wgmma{choose_wgmma_tile(gpu, product, p.out_h, p.out_w), 1};
+    const WgmmaChoice wgmma{choose_wgmma_tile(gpu, product, p.class_h(), p.class_w()), 1};
     if (uses_wgmma(device, op, algorithm, time_of(gpu, product, wgmma) < time_of(gpu, product, mma)))
       return with_wgmma_tile(wgmma.tile, [&]<class Tile>(Tile) { launch_conv2d_wgmma<Tile>(device, op); });
   }

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
 // Convolution of bf16, forward and backward to the data, on the tensor cores of compute capability 9.0a.
 // Math and parameters: ddpm/ops/conv2d.hpp.
-// Algorithm: the implicit GEMM of conv2d.cuh by wgmma, where neither pass skips pixels. The pixels of a tile are a
-// box of the images, which TMA copies moved by a tap, with zeros for the padding, and where it can with the rows that
-// the taps above and below read too; the weights of a tap are another, which the backward pass reads transposed. One
-// warpgroup copies slices into rings, two multiply them. Results leave as in conv2d_mma.cuh.
+// Algorithm: the implicit GEMM of conv2d.cuh by wgmma, with a stride of 1. The pixels of a tile are a box of the images,
+// which TMA copies moved by a tap, with zeros for the padding, and where it can with the rows that the taps above and
+// below read too; the weights of a tap are another, which the backward pass reads transposed. With upsampling, a tile is
+// of pixels of y in even or odd rows and columns, and dy is copied as boxes of those. One warpgroup copies slices into
+// rings, two multiply them. Results leave as in conv2d_mma.cuh.
 // Cost: the multiplications of the definition, of pixels and channels rounded up to a tile; reads weights once per
 // tile, pixels once per tap or column of taps and tile of columns, mostly from L2.  Bound: wgmma, or L2.
 #pragma once
@@ -18,6 +19,7 @@ template <template <class> class Op>
 struct WgmmaConvolution {
   Conv2dGather<Op, bf16> gather;
   PixelStrip strip;
+  int classes;  // of pixels that are read
   TensorMap x, x2, weight;
 };
 
@@ -50,31 +52,74 @@ __device__ __forceinline__ void copy_weights(const WgmmaConvolution<Op>& p, cons
   }
 }
 
-// By one thread: the strips of the tile and the weights of each, one after the other. The strip of the backward pass
-// begins with the rows of its last tap.
+// Which pixel of x a tap reads at pixel 0 of a class of y, along an axis; with upsampling, classes are of even and odd
+// pixels. `position` is the class plus the tap.
+__device__ __forceinline__ int source_of(const Conv2dGeometry& g, int position) {
+  return (position - g.pad_begin) >> (g.upsample - 1);
+}
+
+// A place along the depth: taps from (i, j) down, channels from one on, pixels of a class of y.
+struct StripPlace {
+  int i, j, channel;
+  int residue_y, residue_x;
+};
+
+// The pixels of the tile at the place. The strip of the backward pass begins with the rows of its last tap; its tensors
+// are the even and the odd rows of dy, where columns of either kind are channels.
+template <class P, template <class> class Op>
+__device__ __forceinline__ void copy_strip(const WgmmaConvolution<Op>& p, const GatherTile<P>& tile,
+                                           const StripPlace& at, unsigned strip,
+                                           WgmmaGatherShared<P>& shared) {
+  using G = Conv2dGather<Op, bf16>;
+  const G& g = p.gather;
+  const auto first = static_cast<int>(tile.first_pixel % (tile.h * tile.w));
+  const int first_tap = G::is_forward ? at.i : at.i + p.strip.taps - 1;
+  const int x = first % tile.w + g.direction * source_of(g.op.shape, at.residue_x + at.j),
+            y = first / tile.w + g.direction * source_of(g.op.shape, at.residue_y + first_tap);
+  const bool is_first = G::is_forward ? at.channel < g.c : at.residue_y == 0;
+  const int channel = G::is_forward ? at.channel - (is_first ? 0 : g.c) : at.residue_x * g.c + at.channel;
+  const unsigned stage = shared.rings.a.open(strip, static_cast<unsigned>(p.strip.lines() * line_bytes));
+  arch::tma_load(shared.stages.a[stage], is_first ? p.x : p.x2,
+                 {channel, x, y, static_cast<int>(tile.first_pixel / (tile.h * tile.w))},
+                 &shared.rings.a.filled[stage]);
+}
+
+// By one thread: the strips of the tile and the weights of each, one after the other.
 template <class P, template <class> class Op>
 __device__ __forceinline__ void copy_slices(const WgmmaConvolution<Op>& p, const GatherTile<P>& tile,
-                                            TapWalk walk, WgmmaGatherShared<P>& shared) {
+                                            WgmmaGatherShared<P>& shared) {
   using G = Conv2dGather<Op, bf16>;
   const G& g = p.gather;
   const int taps = p.strip.taps;
-  const auto first = static_cast<int>(tile.first_pixel % (g.out_h * g.out_w));
-  const int x = first % g.out_w + walk.horizontal.offset,
-            y = first / g.out_w + walk.vertical.offset - (G::is_forward ? 0 : taps - 1);
-  const auto n = static_cast<int>(tile.first_pixel / (g.out_h * g.out_w));
-  walk.vertical.count /= taps;
-  for (unsigned strip = 0, slice = 0; !walk.has_ended(); ++strip, walk.move(P::depth)) {
-    const unsigned stage = shared.rings.a.open(strip, static_cast<unsigned>(p.strip.lines() * line_bytes));
-    const bool is_first = walk.channel < g.c;
-    arch::tma_load(
-        shared.stages.a[stage], is_first ? p.x : p.x2,
-        {is_first ? walk.channel : walk.channel - g.c, x + g.direction * walk.j, y + g.direction * walk.i, n},
-        &shared.rings.a.filled[stage]);
-    for (int i = 0; i < taps; ++i, ++slice) {
-      const int tap = (walk.i + (G::is_forward ? i : taps - 1 - i)) * g.kernel + walk.j;
-      copy_weights<P>(p, {walk.channel, tap, tile.first_column}, slice, shared);
-    }
-  }
+  unsigned strip = 0, slice = 0;
+  for (int i = 0; i < g.kernel; i += taps)
+    for (int j = 0; j < g.kernel; ++j)
+      for (int channel = 0; channel < g.channels(); channel += P::depth)
+        for (int k = 0; k < p.classes; ++k, ++strip) {
+          const int residue_y = G::is_forward ? tile.residue_y : k % 2,
+                    residue_x = G::is_forward ? tile.residue_x : k / 2;
+          copy_strip<P>(p, tile, {i, j, channel, residue_y, residue_x}, strip, shared);
+          for (int row = 0; row < taps; ++row, ++slice) {
+            const int tap = (i + (G::is_forward ? row : taps - 1 - row)) * g.kernel + j;
+            copy_weights<P>(p, {channel, tap, tile.first_column}, slice, shared);
+          }
+        }
+}
+
+// How the slices of a tile lie in its strips. With upsampling two taps above each other read the same row, the first two
+// or the last; a backward pass comes to both classes of rows in turn.
+template <class P, template <class> class Op>
+__device__ __forceinline__ SliceLayout layout_of(const WgmmaConvolution<Op>& p, const GatherTile<P>& tile) {
+  const auto& [box, taps, doubled] = p.strip;
+  const bool is_forward = Conv2dGather<Op, bf16>::is_forward;
+  const int pad = p.gather.op.shape.pad_begin;
+  return {.slices = taps,
+          .step = box.w,
+          .piece = box.w * box.h,
+          .gap = (p.strip.rows() - box.h) * box.w,
+          .doubled = doubled,
+          .lead = (is_forward ? tile.residue_y - pad : taps - pad) & doubled,
+          .alternates = is_forward ? 0 : doubled};
 }
 
 // Compiled for 9.0 without its own instructions, or for another capability, it has no body, and no block of its size
@@ -87,7 +132,6 @@ __global__ __launch_bounds__(arch::has_wgmma ? P::block_threads : 1) void conv2d
     const G& g = p.gather;
     auto& shared = shared_memory<WgmmaGatherShared<P>>();
     const auto tile = GatherTile<P>::of_block(g);
-    const TapWalk start{tap_run(g, 0, 0), tap_run(g, 0, 0), g.channels()};
     const bool multiplies = multiplies_slices<P>();
     shared.rings.init();
     __syncthreads();
@@ -95,11 +139,9 @@ __global__ __launch_bounds__(arch::has_wgmma ? P::block_threads : 1) void conv2d
       find_pixels(g, tile, shared.rows);
       constexpr auto weights = G::is_forward ? arch::Major::k : arch::Major::mn;
       WgmmaSums<P> sums = {};
-      const auto [box, taps] = p.strip;
-      multiply_wgmma_slices<P, arch::Major::k, weights>(
-          static_cast<unsigned>(start.depth() / P::depth),
-          {.slices = taps, .step = box.w, .piece = box.w * box.h, .gap = (taps - 1) * box.w}, shared.stages,
-          shared.rings, sums);
+      const int slices = p.classes * g.kernel * g.kernel * g.channels() / P::depth;
+      multiply_wgmma_slices<P, arch::Major::k, weights>(static_cast<unsigned>(slices), layout_of<P>(p, tile),
+                                                        shared.stages, shared.rings, sums);
 #pragma unroll
       for (int i = 0; i < P::group_rows / 64; ++i)
 #pragma unroll
@@ -108,7 +150,7 @@ __global__ __launch_bounds__(arch::has_wgmma ? P::block_threads : 1) void conv2d
             Pack<float, 2>{{left, right}}.store(shared.output.at(64 * i + row, column));
           });
     } else if (threadIdx.x == P::threads) {
-      copy_slices<P>(p, tile, start, shared);
+      copy_slices<P>(p, tile, shared);
     }
     __syncthreads();
     if (multiplies) write_mma_tile(g, shared.rows, shared.output, tile.first_column);
@@ -127,18 +169,20 @@ bool supports_wgmma(const D& device, const Op<bf16>& op) {
   const Conv2dGather<Op, bf16> p = gather_of(op);
   return device.properties().capability == 90 && supports_mma(op) && p.n > 0 && p.c >= Smallest::depth &&
          p.out_c >= Smallest::columns && p.c % Smallest::depth == 0 && p.c2 % Smallest::depth == 0 &&
-         p.out_c % Smallest::columns == 0 && p.classes == 1 && p.step == 1 &&
-         is_box(Smallest::rows, p.out_h, p.out_w) &&
+         p.out_c % Smallest::columns == 0 && op.shape.stride == 1 && op.shape.p % op.shape.upsample == 0 &&
+         op.shape.q % op.shape.upsample == 0 && is_box(Smallest::rows, p.class_h(), p.class_w()) &&
          can_launch(device, Smallest::block_threads, conv2d_wgmma_kernel<Smallest, Op>);
 }
 
+// Where `doubled` is 1, every other row from that of x on, whose even columns are so many channels, followed by the odd.
 template <class G>
-TensorMap map_pixels(const G& p, const bf16* x, int channels, const PixelBox& box) {
-  const auto c = static_cast<std::uint64_t>(channels), w = static_cast<std::uint64_t>(p.w),
-             h = static_cast<std::uint64_t>(p.h);
+TensorMap map_pixels(const G& p, const bf16* x, int channels, const PixelBox& box, int doubled = 0) {
+  const auto c = static_cast<std::uint64_t>(channels << doubled),
+             w = static_cast<std::uint64_t>(p.w >> doubled), h = static_cast<std::uint64_t>(p.h >> doubled),
+             row = w * c << doubled;
   return make_tensor_map(x, {.rank = 4,
                              .size = {c, w, h, static_cast<std::uint64_t>(p.n)},
-                             .stride = {1, c, w * c, h * w * c},
+                             .stride = {1, c, row, h * row},
                              .box = {line_elements, static_cast<unsigned>(box.w),
                                      static_cast<unsigned>(box.h), static_cast<unsigned>(box.n)}});
 }
@@ -159,12 +203,24 @@ template <class P, GpuLike D, template <class> class Op>
 void launch_conv2d_wgmma(const D& device, const Op<bf16>& op) {
   Conv2dGather<Op, bf16> g = gather_of(op);
   g.output = stores_chunks(op) ? QuadAccess::vector : QuadAccess::scalar;
-  const PixelStrip strip = pixel_strip(P::tile, g.kernel, g.out_h, g.out_w);
+  constexpr bool is_forward = Conv2dGather<Op, bf16>::is_forward;
+  bool lacks_moments = false;
+  if constexpr (is_forward) {
+    lacks_moments = op.moments && !mma_gives_moments(op.shape);
+    if (lacks_moments) g.op.moments = nullptr;
+  }
+  const PixelStrip strip = pixel_strip(P::tile, g.kernel, g.class_h(), g.class_w(), op.shape.upsample - 1);
   const PixelBox box{strip.box.w, strip.rows(), strip.box.n};
-  const TensorMap x = map_pixels(g, g.x, g.c, box);
-  const TensorMap x2 = g.c2 ? map_pixels(g, g.x2, g.c2, box) : x;
+  const int doubled = is_forward ? 0 : strip.doubled;
+  const TensorMap x = map_pixels(g, g.x, g.c, box, doubled);
+  TensorMap x2 = x;
+  if (g.c2) x2 = map_pixels(g, g.x2, g.c2, box);
+  if (doubled) x2 = map_pixels(g, g.x + std::int64_t{g.w} * g.c, g.c, box, doubled);
+  const int classes = is_forward ? 1 : classes_of(op.shape);
   launch_kernel<WgmmaGatherShared<P>>(device, gather_grid<P>(g), P::block_threads, conv2d_wgmma_kernel<P, Op>,
-                                      {g, strip, x, x2, map_weights<P>(g)});
+                                      {g, strip, classes, x, x2, map_weights<P>(g)});
+  if constexpr (is_forward)
+    if (lacks_moments) launch_channel_moments(device, op);
 }
 
 }  // namespace ddpm::kernels

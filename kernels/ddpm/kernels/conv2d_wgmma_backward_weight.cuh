@@ -63,11 +63,6 @@ struct WgmmaWeightTile {
   }
 };
 
-// The pixel of x that the first tap reads at pixel 0 of dy, along an axis of the class.
-__device__ __forceinline__ int first_source(const Conv2dGeometry& g, int residue) {
-  return (residue - g.pad_begin) >> (g.upsample - 1);
-}
-
 // Neighbouring channels of x under a tap, at pixel 0 of dy.
 struct TapBox {
   const TensorMap* map;
@@ -81,8 +76,7 @@ struct TapBox {
     const int column = tile.column(g, box), tap = column / g.channels(), channel = column % g.channels();
     const bool is_first = channel < g.c;
     return {is_first ? &p.x : &p.x2, is_first ? channel : channel - g.c,
-            tap % g.kernel + first_source(g, tile.residue_x),
-            tap / g.kernel + first_source(g, tile.residue_y)};
+            tap % g.kernel + source_of(g, tile.residue_x), tap / g.kernel + source_of(g, tile.residue_y)};
   }
 };
 
@@ -186,10 +180,10 @@ __global__ __launch_bounds__(arch::has_wgmma ? P::block_threads : 1) void conv2d
     __syncthreads();
     if (multiplies) {
       WgmmaSums<P> sums = {};
-      const auto [box, taps] = p.strip;
+      const PixelBox& box = p.strip.box;
       SliceLayout layout;
       if constexpr (P::taps > 1)
-        layout = {.column_step = box.w, .depth_gap = box.n > 1 ? (taps - 1) * box.w : 0};
+        layout = {.column_step = box.w, .depth_gap = box.n > 1 ? (p.strip.rows() - box.h) * box.w : 0};
       multiply_wgmma_slices<P, arch::Major::mn, arch::Major::mn>(tile.slices, layout, shared.stages,
                                                                  shared.rings, sums);
       add_wgmma_gradient<P>(p.part, tile, sums);
@@ -236,7 +230,7 @@ struct AdditionOfClasses {
 
   // Which of the two pixels of a class the tap reads, along an axis.
   __device__ __forceinline__ int source(int residue, int tap) const {
-    return first_source(op.shape, residue + tap) - first_source(op.shape, residue);
+    return source_of(op.shape, residue + tap) - source_of(op.shape, residue);
   }
 };
 
@@ -289,8 +283,8 @@ void launch_in_classes(const D& device, const Conv2dBackwardWeight<bf16>& op, in
 template <class P, GpuLike D>
 void launch_conv2d_backward_weight_wgmma(const D& device, const Conv2dBackwardWeight<bf16>& op, int parts) {
   const Conv2dGeometry g = class_of(op.shape);
-  const PixelStrip strip =
-      P::taps > 1 ? pixel_strip(P::tile, g.kernel, g.p, g.q) : PixelStrip{pixel_box(P::depth, g.p, g.q), 1};
+  const PixelStrip strip = P::taps > 1 ? pixel_strip(P::tile, g.kernel, g.p, g.q)
+                                       : PixelStrip{pixel_box(P::depth, g.p, g.q), 1, 0};
   const PixelBox box{strip.box.w, strip.rows(), strip.box.n};
   const TensorMap dy = map_classes(op, strip.box);
   const TensorMap x = map_pixels(g, op.x, g.c, box);

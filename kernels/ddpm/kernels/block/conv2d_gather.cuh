@@ -30,6 +30,9 @@ struct Conv2dGather {
   QuadAccess output;
 
   DDPM_HOST_DEVICE int channels() const { return c + c2; }
+  // Of the pixels of a class, where all have as many.
+  int class_h() const { return out_h / classes; }
+  int class_w() const { return out_w / classes; }
 };
 
 template <class T>

@@ -32,24 +32,24 @@ constexpr bool is_box(int pixels, int h, int w) {
 }
 
 // What is copied of an image, or of whole images, for the pixels of a tile: as many rows more as serve `taps` taps, one
-// above the other. That is all of them where lines of wgmma, see StripLayout, stay whole and as many as there is space
+// above the other, of which two read the same row where `doubled` is 1. That is all of them where lines of wgmma, see StripLayout, stay whole and as many as there is space
 // for, else one.
 struct PixelStrip {
   PixelBox box;  // of the tile
-  int taps;
+  int taps, doubled;
 
-  DDPM_HOST_DEVICE constexpr int rows() const { return box.h + taps - 1; }
+  DDPM_HOST_DEVICE constexpr int rows() const { return box.h + ((taps - 1 + doubled) >> doubled); }
   DDPM_HOST_DEVICE constexpr int lines() const { return box.w * rows() * box.n; }
 };
 
 constexpr int most_strip_lines(WgmmaTile tile) { return tile == WgmmaTile::tall ? 320 : 192; }
 
 // For the rows of a tile, or the depth of a slice of WgmmaTile::taps, which are as many.
-constexpr PixelStrip pixel_strip(WgmmaTile tile, int kernel, int h, int w) {
+constexpr PixelStrip pixel_strip(WgmmaTile tile, int kernel, int h, int w, int doubled = 0) {
   const PixelBox box = pixel_box(size_of(tile).rows, h, w);
-  const PixelStrip all{box, kernel};
+  const PixelStrip all{box, kernel, doubled};
   const bool is_whole = box.w % 8 == 0 && (box.n == 1 || box.w * box.h % 64 == 0);
-  return is_whole && all.lines() <= most_strip_lines(tile) ? all : PixelStrip{box, 1};
+  return is_whole && all.lines() <= most_strip_lines(tile) ? all : PixelStrip{box, 1, doubled};
 }
 
 struct WgmmaChoicePolicy {

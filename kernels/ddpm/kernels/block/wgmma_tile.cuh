@@ -99,12 +99,18 @@ struct WgmmaRings {
 };
 
 // How slices lie in a stage, in lines. Of a, along the depth: the first slice is its first lines, with `gap` after each
-// `piece` of them, and each other slice starts `step` lines after the one before. Of b, across the depth: 64 columns
-// start `column_step` lines after the 64 before, and after 64 lines of the depth come `depth_gap` others. All are
+// `piece` of them, and each other slice starts `step` lines after the one before; where `doubled` is 1, every other one,
+// the first of them if `lead` is 1, the other way around in odd strips if `alternates` is 1. Of b, across the depth: 64
+// columns start `column_step` lines after the 64 before, and after 64 lines of the depth come `depth_gap` others. All are
 // multiples of what wgmma reads as a whole: 64 lines of a piece, 8 of others.
 struct SliceLayout {
   int slices = 1, step = 0, piece = 1 << 30, gap = 0;
+  int doubled = 0, lead = 0, alternates = 0;
   int column_step = line_elements, depth_gap = 0;
+
+  __device__ __forceinline__ int first_line(unsigned strip, int slice) const {
+    return ((slice + (lead ^ (static_cast<int>(strip) & alternates))) >> doubled) * step;
+  }
 };
 
 // Of a thread, in the layout of wgmma: each 64 of its warpgroup's rows.
@@ -151,7 +157,8 @@ __device__ __forceinline__ void multiply_wgmma_slices(unsigned slices, const Sli
   // Neither unrolled nor left before its start, either of which moves the sums of products in flight.
 #pragma unroll 1
   do {
-    const unsigned char* const a = stages.a[rings.a.wait(strip)] + of_strip * layout.step * line_bytes;
+    const unsigned char* const a =
+        stages.a[rings.a.wait(strip)] + layout.first_line(strip, of_strip) * line_bytes;
     multiply_wgmma_slice<P, A, B>(a, stages.b[rings.b.wait(slice)], layout, sums);
     arch::wgmma_wait<1>();  // the slice before has been read
     if (releases && slice > 0) {
