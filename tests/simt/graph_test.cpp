@@ -145,7 +145,8 @@ struct Run {
 };
 
 // Steps with everything that changes from one to the next: images, labels, samples, learning rate, decay of the average.
-// Before the one that is recorded, the weights are read, as a preview does.
+// Before the one that is recorded, the weights are read, as a preview does; before the last they are set, as by a
+// checkpoint.
 template <class T, class Step>
 Run train(const Step& make_step) {
   Diffusion diffusion{trained_net<T>(device), LinearSchedule{}};
@@ -163,6 +164,11 @@ Run train(const Step& make_step) {
   for (int i = 0; i < steps; ++i) {
     optimizer.options().lr = 1e-3 / (1 + i);
     if (i == Replay<CudaSim>::warm_up) diffusion.model().predict(preview, zero, zero);
+    if (i == steps - 1) {
+      const auto values = diffusion.model().parameters().values();
+      affine(values, 0.5, 0, values);
+      diffusion.model().parameters().changed();
+    }
     run.losses.push_back(step(loader.next(), rng).value());
   }
   run.weights = diffusion.model().parameters().values().to_host();

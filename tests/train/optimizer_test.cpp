@@ -82,6 +82,34 @@ void check_optimizer(const D& device, const AdamWOptions& options, double tolera
 
 }  // namespace
 
+TEST_CASE("AdamW leaves the weights as their type rounds them", "[optimizer]") {
+  UNetConfig config;
+  config.block_out_channels = {8};
+  config.down_blocks = {DownBlock::plain};
+  config.up_blocks = {UpBlock::plain};
+  config.norm_num_groups = 2;
+  UNet<bf16, Cpu> model(Cpu{}, config, Rng{1});
+  AdamW optimizer{model, {.lr = 0.1}};
+  const auto check_rounded = [&] {
+    std::vector<float> expected;
+    for (const float value : model.parameters().values().to_host())
+      expected.push_back(static_cast<float>(bf16(value)));
+    std::vector<float> found;
+    for (const bf16 value : model.parameters().storage()->rounded().to_host())
+      found.push_back(static_cast<float>(value));
+    CHECK(found == expected);
+  };
+  check_rounded();
+  for (unsigned step = 1; step <= 2; ++step) {
+    fill(model.parameters().gradients(), step, 1);
+    optimizer.step();
+    check_rounded();
+  }
+  fill(model.parameters().values(), 3, 1);
+  model.parameters().changed();
+  check_rounded();
+}
+
 TEST_CASE("AdamW against a plain loop", "[optimizer]") {
   for (const double weight_decay : {0.0, 0.3})
     for (const double grad_clip : {0.0, 1.0}) {

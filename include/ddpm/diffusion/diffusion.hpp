@@ -270,7 +270,7 @@ class Diffusion {
   // every time, so that it can be recorded.
   void begin_step(const Batch<Real, D>& batch, Rng& rng) requires TrainableModel<M> {
     model_.parameters().enable_gradients();
-    if constexpr (GraphDevice<D>) model_.parameters().changed();  // a recording rounds the weights for itself
+    model_.parameters().round();
     const RandomPosition position = rng.next_samples(batch.shape()[0], RandomStream::forward_noise);
     seed_ = position.seed;
     origin_.upload(std::array{position.sample});

@@ -59,6 +59,8 @@ struct ParameterStorage {
     }
     return rounded_;
   }
+  // To be called after one pass that has written the values, and them in T to rounded().
+  void updated() { rounded_version_ = ++version; }
 
  private:
   Tensor<T, D> rounded_;
@@ -155,6 +157,10 @@ class ParameterBuffer {
   TensorView<Accumulator<T>, D> values() const { return storage_->values; }
   TensorView<Accumulator<T>, D> gradients() const { return storage_->gradients; }
   void changed() const { ++storage_->version; }
+  // Before work is recorded that is to read the values: a recording would round them at each launch.
+  void round() const {
+    if constexpr (!std::same_as<T, Accumulator<T>>) storage_->rounded();
+  }
   ParameterStorage<T, D>* storage() const { return storage_.get(); }
 
  private:

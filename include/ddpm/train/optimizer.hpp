@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <concepts>
 #include <utility>
 
 #include <ddpm/nn/parameter.hpp>
@@ -45,16 +46,17 @@ class AdamW {
   }
   void run_step(Ema<M>* ema) {
     if (measures_) squared_norm<Real, D>(storage_->gradients, squared_norm_);
-    launch(storage_->device,
-           AdamWUpdate<Real>{storage_->values.data(), storage_->gradients.data(), first_.data(),
-                             second_.data(), ema ? ema->average() : nullptr, nullptr,
-                             options_.grad_clip > 0 ? squared_norm_.data() : nullptr, step_.data(), options_,
-                             storage_->size});
+    bf16* copy = nullptr;
+    if constexpr (std::same_as<typename M::value_type, bf16>) copy = storage_->rounded().data();
+    launch(storage_->device, AdamWUpdate<Real>{storage_->values.data(), storage_->gradients.data(),
+                                               first_.data(), second_.data(), ema ? ema->average() : nullptr,
+                                               copy, options_.grad_clip > 0 ? squared_norm_.data() : nullptr,
+                                               step_.data(), options_, storage_->size});
     detail::check_outputs("adamw", storage_->values, first_, second_);
     storage_->gradients.zero();
   }
   void end_step(Ema<M>* ema) {
-    ++storage_->version;
+    storage_->updated();
     if (ema) ema->model().parameters().changed();
   }
 
