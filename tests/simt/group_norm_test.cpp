@@ -398,5 +398,10 @@ TEST_CASE("the backward reads x and dy once or twice and writes dx once, without
     CHECK(static_cast<double>(Executor::instance().sum.global_bytes()) <= 1.02 * times * counted_bytes);
     CHECK(Executor::instance().sum.shared_loads.bank_conflicts == 0);
     CHECK(Executor::instance().sum.shared_stores.bank_conflicts == 0);
+    Backward<bf16> of_pairs({2, 64, 128, 0, 32});  // of groups to each pack
+    Executor::instance().sum = {};
+    run_by(kernels, of_pairs.params(Activation::silu, false, Add::nothing, on_device));
+    CHECK(Executor::instance().sum.shared_loads.bank_conflicts == 0);
+    CHECK(Executor::instance().sum.shared_stores.bank_conflicts == 0);
   }
 }

@@ -62,29 +62,39 @@ __device__ __forceinline__ void add_pixel(const ChannelNorm<V>& norm, Activation
   }
 }
 
+// Leaves the sums of every thread in `shared`; keep(i, x, dy) gets the thread's pixel number i.
+template <class P, int V, CacheHint Hint, class T, class Keep>
+__device__ __forceinline__ void sum_pixels(const GroupNormBackward<T>& p, const ChannelTile& own,
+                                           ChannelGradientsShared<V>& shared, Keep keep) {
+  GradientSums sums[V] = {};
+  if (own.count > 0) {
+    const ChannelNorm<V> norm(p, own);
+    const auto x_from = joined_column(p.x, p.x2, p.shape, own);
+    const auto dy_from = pixel_column(p.dy, p.shape.hw, p.shape.channels(), own);
+    for (int begin = 0; begin < own.count; begin += P::backward_items) {
+      Pack<T, V> x[P::backward_items], dy[P::backward_items];
+      load_pixels<Hint>(x_from, own, begin, x);
+      load_pixels<Hint>(dy_from, own, begin, dy);
+#pragma unroll
+      for (int i = 0; i < P::backward_items; ++i) {
+        if (begin + i >= own.count) continue;
+        keep(begin + i, x[i], dy[i]);
+        add_pixel(norm, p.activation, x[i], dy[i], sums);
+      }
+    }
+  }
+#pragma unroll
+  for (int v = 0; v < V; ++v) shared.put(v, sums[v]);
+  __syncthreads();
+}
+
 template <class P, int V, class T>
 __global__ __launch_bounds__(P::threads) void group_norm_backward_partials_kernel(
     const __grid_constant__ GroupNormBackwardTiles<T> p) {
   auto& shared = shared_memory<ChannelGradientsShared<V>>();
   const GroupNormGeometry& s = p.op.shape;
   const auto own = ChannelTile::of_thread<V>(p.tiles, s.hw, s.channels());
-  GradientSums sums[V] = {};
-  if (own.count > 0) {
-    const ChannelNorm<V> norm(p.op, own);
-    const auto x_from = joined_column(p.op.x, p.op.x2, s, own);
-    const auto dy_from = pixel_column(p.op.dy, s.hw, s.channels(), own);
-    for (int begin = 0; begin < own.count; begin += P::backward_items) {
-      Pack<T, V> x[P::backward_items], dy[P::backward_items];
-      load_pixels<CacheHint::keep>(x_from, own, begin, x);
-      load_pixels<CacheHint::keep>(dy_from, own, begin, dy);
-#pragma unroll
-      for (int i = 0; i < P::backward_items; ++i)
-        if (begin + i < own.count) add_pixel(norm, p.op.activation, x[i], dy[i], sums);
-    }
-  }
-#pragma unroll
-  for (int v = 0; v < V; ++v) shared.put(v, sums[v]);
-  __syncthreads();
+  sum_pixels<P, V, CacheHint::keep>(p.op, own, shared, [](int, const auto&, const auto&) {});
   float* const to = p.partial + own.block * 3 * s.channels() + own.block_channel;
   for (int c = static_cast<int>(threadIdx.x); c < own.block_channels; c += static_cast<int>(blockDim.x)) {
     const GradientSums sum = shared.of_channel(p.tiles, c);
@@ -113,11 +123,10 @@ __device__ __forceinline__ GradientSums sums_of_sample(const GroupNormBackwardTi
 // gamma and beta, those of scale and shift, the sums of dx, and the means that dx needs.
 template <class T, class SumsOf>
 __device__ __forceinline__ GradientMeans fold_group(const GroupNormBackward<T>& p, float* per_sample,
-                                                    std::int64_t group, SumsOf sums_of) {
+                                                    std::int64_t sample, int group, SumsOf sums_of) {
   const GroupNormGeometry& s = p.shape;
   const int lane = static_cast<int>(threadIdx.x % warp_size), per_group = s.channels_per_group();
-  const int channels = s.channels(), first = static_cast<int>(group % s.groups) * per_group;
-  const std::int64_t sample = group / s.groups;
+  const int channels = s.channels(), first = group * per_group;
   const auto scale_of = [&](int c) {
     return p.scale_shift ? 1 + static_cast<float>(p.scale_shift[sample * 2 * channels + c]) : 1.0f;
   };
@@ -143,7 +152,7 @@ __device__ __forceinline__ GradientMeans fold_group(const GroupNormBackward<T>& 
       const GradientSums sums = sums_of(c);
       const float du =
           p.gamma[c] * scale_of(c) * sums.dv - static_cast<float>(s.hw) * means.du - means.du_x * sums.x;
-      p.dx_sums[sample * channels + c] = static_cast<T>(p.rstd[group] * du);
+      p.dx_sums[sample * channels + c] = static_cast<T>(p.rstd[sample * s.groups + group] * du);
     }
   return means;
 }
@@ -152,11 +161,11 @@ __device__ __forceinline__ GradientMeans fold_group(const GroupNormBackward<T>& 
 template <class P, class T>
 __global__ __launch_bounds__(P::threads) void group_norm_backward_sums_kernel(
     const __grid_constant__ GroupNormBackwardTiles<T> p) {
-  const std::int64_t group = row_of_warp();
-  if (group >= std::int64_t{p.op.shape.n} * p.op.shape.groups) return;
-  const GradientMeans means = fold_group(p.op, p.per_sample, group, [&](int channel) {
-    return sums_of_sample(p, group / p.op.shape.groups, channel);
-  });
+  const int groups = p.op.shape.groups;
+  const std::int64_t group = row_of_warp(), sample = group / groups;
+  if (sample >= p.op.shape.n) return;
+  const GradientMeans means = fold_group(p.op, p.per_sample, sample, static_cast<int>(group % groups),
+                                         [&](int channel) { return sums_of_sample(p, sample, channel); });
   if (threadIdx.x % warp_size == 0) {
     p.means[2 * group] = means.du;
     p.means[2 * group + 1] = means.du_x;
@@ -228,7 +237,8 @@ struct GradientSlabShared {
   Pack<T, V> x[P::items][P::threads], dy[P::items][P::threads];  // of each thread
   ChannelGradientsShared<V> of_rows;
   GradientSums of_channel[P::most_columns * V];
-  GradientMeans of_group[P::most_columns * V];
+  float du[P::most_columns * V],
+      du_x[P::most_columns * V];  // means of each group; neighbours in different banks
 };
 
 template <class P, int V, class T>
@@ -238,42 +248,31 @@ __global__ __launch_bounds__(P::threads) void group_norm_backward_slab_kernel(
   const GroupNormGeometry& s = p.op.shape;
   const auto own = ChannelTile::of_thread<V>(p.tiles, s.hw, s.channels());
   const int thread = static_cast<int>(threadIdx.x), threads = static_cast<int>(blockDim.x);
-  GradientSums sums[V] = {};
-  if (own.count > 0) {
-    const ChannelNorm<V> norm(p.op, own);
-    const auto x_from = joined_column(p.op.x, p.op.x2, s, own);
-    const auto dy_from = pixel_column(p.op.dy, s.hw, s.channels(), own);
-    for (int begin = 0; begin < own.count; begin += P::backward_items) {
-      Pack<T, V> x[P::backward_items], dy[P::backward_items];
-      load_pixels<CacheHint::stream>(x_from, own, begin, x);
-      load_pixels<CacheHint::stream>(dy_from, own, begin, dy);
-#pragma unroll
-      for (int i = 0; i < P::backward_items; ++i) {
-        if (begin + i >= own.count) continue;
-        x[i].store(shared.x[begin + i][thread].value);
-        dy[i].store(shared.dy[begin + i][thread].value);
-        add_pixel(norm, p.op.activation, x[i], dy[i], sums);
-      }
-    }
-  }
-#pragma unroll
-  for (int v = 0; v < V; ++v) shared.of_rows.put(v, sums[v]);
-  __syncthreads();
+  sum_pixels<P, V, CacheHint::stream>(p.op, own, shared.of_rows, [&](int i, const auto& x, const auto& dy) {
+    x.store(shared.x[i][thread].value);
+    dy.store(shared.dy[i][thread].value);
+  });
   for (int c = thread; c < own.block_channels; c += threads)
     shared.of_channel[c] = shared.of_rows.of_channel(p.tiles, c);
   __syncthreads();
-  const int per_group = s.channels_per_group();
-  const std::int64_t first_group = std::int64_t{own.sample} * s.groups + own.block_channel / per_group;
+  const int per_group = s.channels_per_group(), first_group = own.block_channel / per_group;
   for (int i = thread / warp_size; i < own.block_channels / per_group; i += threads / warp_size) {
-    const GradientMeans means = fold_group(p.op, p.per_sample, first_group + i, [&](int channel) {
+    const GradientMeans means = fold_group(p.op, p.per_sample, own.sample, first_group + i, [&](int channel) {
       return shared.of_channel[channel - own.block_channel];
     });
-    if (thread % warp_size == 0) shared.of_group[i] = means;
+    if (thread % warp_size == 0) {
+      shared.du[i] = means.du;
+      shared.du_x[i] = means.du_x;
+    }
   }
   __syncthreads();
   if (own.count == 0) return;
   store_gradients<P, V>(
-      p.op, own, [&](std::int64_t group) { return shared.of_group[group - first_group]; },
+      p.op, own,
+      [&](std::int64_t group) {
+        const auto i = static_cast<int>(group - std::int64_t{own.sample} * s.groups) - first_group;
+        return GradientMeans{shared.du[i], shared.du_x[i]};
+      },
       [&](int begin, auto& x, auto& dy) {
 #pragma unroll
         for (int i = 0; i < P::backward_items; ++i) {
