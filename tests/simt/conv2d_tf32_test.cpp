@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Products of float that are rounded to TF32: how far they are off, and that they must be asked for.
+#include <algorithm>
+#include <bit>
+
 #include "conv2d_kernels.hpp"
 #include "conv2d_problem.hpp"
 
@@ -58,6 +61,20 @@ TEST_CASE("TF32 is off by what the rounding of both factors explains") {
   }
 }
 
+TEST_CASE("a NaN is not rounded to a number") {
+  Problem<float> p{.g = geometry({1, 2, 2, 4, 0}, 4, 1, no_padding), .present = none};
+  for (const std::uint32_t bits : {0x7fffffffu, 0xffffffffu, 0x7f800001u}) {
+    std::vector<float> x = p.x.device_values();
+    x.back() = std::bit_cast<float>(bits);
+    CudaSim{}.upload(p.x.device(), x.data(), x.size() * sizeof(float));
+    simt::kernels::run(tf32, p.forward(on_device));
+    simt::kernels::run(tf32, p.backward_weight(on_device));
+    CHECK(std::isnan(p.y.device_values().back()));
+    CHECK(std::isnan(p.dweight.device_values().back()));
+    p.dweight.restore();
+  }
+}
+
 TEST_CASE("TF32 is for devices that ask for it, and not for wgmma") {
   Problem<float> p{.g = geometry({1, 2, 2, 64, 64}, 128, 1, no_padding)};
   const auto check_refusals = [&](const auto& params) {
@@ -70,6 +87,6 @@ TEST_CASE("TF32 is for devices that ask for it, and not for wgmma") {
   try {
     simt::kernels::run_on_tensor_cores(exact, p.forward(on_device));
   } catch (const ConfigError& error) {
-    CHECK(contains(error.what(), "on a device with FloatProducts::tf32"));
+    CHECK(contains(error.what(), "found FloatProducts::exact, 4 bytes per element, 64 + 64 channels"));
   }
 }

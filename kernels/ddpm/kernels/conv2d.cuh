@@ -130,10 +130,11 @@ bool uses_mma(const D& device, const Op<T>& p, Conv2dAlgorithm algorithm) {
       supports_mma(p) && has_mma<T>(device) && (std::is_same_v<T, bf16> || !is_for_wgmma);
   check<ConfigError>(
       !is_asked_for || is_supported,
-      "conv2d: tensor cores need bf16, or on a device with FloatProducts::tf32 float but not for "
+      "conv2d: tensor cores need bf16, or float on a device with FloatProducts::tf32 and by no "
       "wgmma, channels in multiples of ",
-      chunk_of<T>, " and tensors aligned to 16 bytes, found ", sizeof(T), " bytes per element, ", p.shape.c,
-      " + ", p.shape.c2, " channels and ", p.shape.cout, " outputs");
+      chunk_of<T>, " and tensors aligned to 16 bytes, found ",
+      has_mma<T>(device) ? "" : "FloatProducts::exact, ", sizeof(T), " bytes per element, ", p.shape.c, " + ",
+      p.shape.c2, " channels and ", p.shape.cout, " outputs");
   return is_supported && algorithm != Conv2dAlgorithm::general;
 }
 

@@ -121,6 +121,7 @@ __device__ __forceinline__ void load_words(std::uint32_t (&to)[4], Slice& slice,
   } else {
     const int across_half = O == MmaOperand::a ? lane / 8 % 2 : lane / 16;
     const int depth_half = O == MmaOperand::a ? lane / 16 : lane / 8 % 2;
+    static_assert(N == Neighbours::depth || sizeof(typename Slice::Element) == 2);
     if constexpr (N == Neighbours::depth)
       arch::ldmatrix(to, slice.at(across + across_half * 8 + lane % 8, depth / chunk + depth_half));
     else
