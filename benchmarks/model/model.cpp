@@ -24,7 +24,7 @@ namespace {
 
 constexpr int batches[] = {16, 64, 128};
 constexpr const char* tile_names[] = {"256x128", "128x128", "64x128", "64x64"};
-constexpr const char* wgmma_tile_names[] = {"128x128", "256x128", "128x256", "128x192"};
+constexpr const char* wgmma_tile_names[] = {"128x128", "256x128", "128x256", "256x64", "128x192"};
 
 bool begins_with(const std::string& text, const char* part) { return text.rfind(part, 0) == 0; }
 bool contains(const std::string& text, const char* part) { return text.find(part) != std::string::npos; }

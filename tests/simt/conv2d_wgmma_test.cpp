@@ -15,7 +15,7 @@ using ddpm::simt::kernels::WgmmaTile;
 
 namespace {
 
-constexpr WgmmaTile tiles[] = {WgmmaTile::square, WgmmaTile::tall, WgmmaTile::wide};
+constexpr WgmmaTile tiles[] = {WgmmaTile::square, WgmmaTile::tall, WgmmaTile::wide};  // of all passes
 
 void check_forward(Problem<bf16>& p, WgmmaTile tile) {
   INFO(simt::name(p.g) << ", shifted " << p.shifted << ", present " << p.present << ", tile "
@@ -125,6 +125,17 @@ TEST_CASE("wgmma computes convolutions of every shape by every tile") {
       if (is_box(size_of(tile).rows, g.h, g.w)) check_backward(p, tile);
     }
   }
+}
+
+TEST_CASE("wgmma computes convolutions of few channels by narrow tiles") {
+  Problem<bf16> few{.g = geometry({1, 8, 32, 64, 64}, 3, 3, {}), .present = Which::all | Which::moments};
+  launch(Reference{}, few.forward(on_host));
+  check_forward(few, WgmmaTile::narrow);
+  Problem<bf16> both{.g = geometry({5, 8, 8, 64, 0}, 64, 3, late), .present = Which::all | Which::moments};
+  launch(Reference{}, both.forward(on_host));
+  launch(Reference{}, both.backward_data(on_host));
+  check_forward(both, WgmmaTile::narrow);
+  check_backward(both, WgmmaTile::narrow);
 }
 
 TEST_CASE("wgmma computes upsampled convolutions") {
@@ -349,10 +360,12 @@ TEST_CASE("wgmma takes what its tiles are cut from without rest") {
   const Images x{1, 2, 2, 64, 64};
   if (!Executor::counts && takes(x, 128, no_padding, none).empty()) return;  // a GPU without wgmma
   CHECK(takes(x, 128, no_padding, none) == "fdw");
-  CHECK(takes({1, 2, 2, 128, 0}, 64, no_padding, none) == "dw");
-  CHECK(takes({1, 2, 2, 64, 0}, 128, no_padding, none) == "fw");
-  CHECK(takes({1, 2, 2, 64, 0}, 8, no_padding, none) == "w");
-  CHECK(takes({1, 2, 2, 64, 0}, 4, no_padding, none).empty());
+  CHECK(takes({1, 2, 2, 64, 128}, 64, no_padding, none) == "fw");
+  CHECK(takes({1, 2, 2, 128, 0}, 64, no_padding, none) == "fdw");
+  CHECK(takes({1, 2, 2, 128, 0}, 96, no_padding, none) == "w");
+  CHECK(takes({1, 2, 2, 64, 0}, 8, no_padding, none) == "fw");
+  CHECK(takes({1, 2, 2, 64, 0}, 4, no_padding, none) == "f");
+  CHECK(takes({1, 12, 32, 64, 0}, 64, no_padding, none) == "w");  // boxes of 128 pixels, but not of 256
   CHECK(takes({1, 2, 2, 96, 32}, 128, no_padding, none) == "d");
   CHECK(takes({1, 2, 2, 64, 32}, 128, no_padding, none).empty());
   CHECK(takes({1, 2, 2, 96, 0}, 128, no_padding, none).empty());
@@ -456,6 +469,8 @@ TEST_CASE("tiles of wgmma are those that take the least time") {
   CHECK(choice(128, 16, 256) == WgmmaTile::tall);
   CHECK(choice(128, 8, 256) == WgmmaTile::square);
   CHECK(choice(1, 4, 128) == WgmmaTile::square);
+  CHECK(choice(1, 4, 65) == WgmmaTile::square);
+  CHECK(choice(128, 32, 64) == WgmmaTile::narrow);
   CHECK(choose_wgmma_tile({132, 90}, {384 * 384, 256, 64}, 384, 384) == WgmmaTile::wide);  // of no tall boxes
 }
 

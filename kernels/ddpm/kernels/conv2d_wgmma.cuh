@@ -118,7 +118,7 @@ __device__ __forceinline__ SliceLayout layout_of(const WgmmaConvolution<Op>& p, 
           .piece = box.w * box.h,
           .gap = (p.strip.rows() - box.h) * box.w,
           .doubled = doubled,
-          .lead = (is_forward ? tile.residue_y - pad : taps - pad) & doubled,
+          .lead = (pad ^ (is_forward ? tile.residue_y : taps)) & doubled,
           .alternates = is_forward ? 0 : doubled};
 }
 
@@ -162,15 +162,18 @@ __global__ __launch_bounds__(arch::has_wgmma ? P::block_threads : 1) void conv2d
   }
 }
 
-// Whether device and program have wgmma, slices are of one tensor each, and tiles are boxes with no column in vain.
+// Whether device and program have wgmma, slices are of one tensor each, tiles are boxes, and those of many columns have
+// none in vain.
 template <GpuLike D, template <class> class Op>
 bool supports_wgmma(const D& device, const Op<bf16>& op) {
   using Smallest = WgmmaTilePolicy<WgmmaTile::square>;
   const Conv2dGather<Op, bf16> p = gather_of(op);
+  const WgmmaTile tile = smallest_wgmma_tile(p.out_c);
   return device.properties().capability == 90 && supports_mma(op) && p.n > 0 && p.c >= Smallest::depth &&
-         p.out_c >= Smallest::columns && p.c % Smallest::depth == 0 && p.c2 % Smallest::depth == 0 &&
-         p.out_c % Smallest::columns == 0 && op.shape.stride == 1 && op.shape.p % op.shape.upsample == 0 &&
-         op.shape.q % op.shape.upsample == 0 && is_box(Smallest::rows, p.class_h(), p.class_w()) &&
+         p.c % Smallest::depth == 0 && p.c2 % Smallest::depth == 0 && p.out_c > 0 &&
+         (tile == WgmmaTile::narrow || p.out_c % Smallest::columns == 0) && op.shape.stride == 1 &&
+         op.shape.p % op.shape.upsample == 0 && op.shape.q % op.shape.upsample == 0 &&
+         is_box(size_of(tile).rows, p.class_h(), p.class_w()) &&
          can_launch(device, Smallest::block_threads, conv2d_wgmma_kernel<Smallest, Op>);
 }
 

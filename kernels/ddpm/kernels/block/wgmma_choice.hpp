@@ -6,11 +6,13 @@
 
 namespace ddpm::kernels {
 
-// `taps` is of a weight's gradient alone: 64 channels under three taps, one above the other.
-enum class WgmmaTile { square, tall, wide, taps };
+// `narrow` is of the passes to pixels alone, for few channels. `taps` is of a weight's gradient alone: 64 channels under
+// three taps, one above the other.
+enum class WgmmaTile { square, tall, wide, narrow, taps };
 
 constexpr MmaTileSize size_of(WgmmaTile tile) {
-  constexpr MmaTileSize sizes[] = {{128, 128, 64}, {256, 128, 64}, {128, 256, 64}, {128, 192, 128}};
+  constexpr MmaTileSize sizes[] = {
+      {128, 128, 64}, {256, 128, 64}, {128, 256, 64}, {256, 64, 64}, {128, 192, 128}};
   return sizes[static_cast<int>(tile)];
 }
 
@@ -42,7 +44,7 @@ struct PixelStrip {
   DDPM_HOST_DEVICE constexpr int lines() const { return box.w * rows() * box.n; }
 };
 
-constexpr int most_strip_lines(WgmmaTile tile) { return tile == WgmmaTile::tall ? 320 : 192; }
+constexpr int most_strip_lines(WgmmaTile tile) { return size_of(tile).rows == 256 ? 320 : 192; }
 
 // For the rows of a tile, or the depth of a slice of WgmmaTile::taps, which are as many.
 constexpr PixelStrip pixel_strip(WgmmaTile tile, int kernel, int h, int w, int doubled = 0) {
@@ -67,9 +69,15 @@ constexpr int copied_elements(WgmmaTile tile) {
 
 using WgmmaChoice = TileChoice<WgmmaTile>;
 
+// The tile for pixels that others must leave no rest of.
+constexpr WgmmaTile smallest_wgmma_tile(std::int64_t columns) {
+  return columns <= size_of(WgmmaTile::narrow).columns ? WgmmaTile::narrow : WgmmaTile::square;
+}
+
 // For p.rows pixels of images of h x w.
 constexpr WgmmaTile choose_wgmma_tile(const GpuProperties& gpu, const MmaProduct& p, int h, int w) {
-  WgmmaTile best = WgmmaTile::square;
+  WgmmaTile best = smallest_wgmma_tile(p.columns);
+  if (best == WgmmaTile::narrow) return best;
   for (const WgmmaTile tile : {WgmmaTile::tall, WgmmaTile::wide})
     if (is_box(size_of(tile).rows, h, w) &&
         time_of(gpu, p, WgmmaChoice{tile, 1}) < time_of(gpu, p, WgmmaChoice{best, 1}))

@@ -26,19 +26,19 @@ struct WgmmaTilePolicy {
   static constexpr int taps = Tile == WgmmaTile::taps ? 3 : 1;          // whose columns are of one strip
 };
 
-// Calls run(policy) with the tile's.
+// Calls run(policy) with the tile's, which is one of some.
+template <WgmmaTile... Tiles, class Run>
+void with_wgmma_tile_of(WgmmaTile tile, Run run) {
+  ((tile == Tiles ? run(WgmmaTilePolicy<Tiles>{}) : void()), ...);
+}
 template <class Run>
 void with_wgmma_tile(WgmmaTile tile, Run run) {
-  if (tile == WgmmaTile::square) run(WgmmaTilePolicy<WgmmaTile::square>{});
-  if (tile == WgmmaTile::tall) run(WgmmaTilePolicy<WgmmaTile::tall>{});
-  if (tile == WgmmaTile::wide) run(WgmmaTilePolicy<WgmmaTile::wide>{});
+  with_wgmma_tile_of<WgmmaTile::square, WgmmaTile::tall, WgmmaTile::wide, WgmmaTile::narrow>(tile, run);
 }
-
-// With that of a weight's gradient.
+// Of those for a weight's gradient.
 template <class Run>
 void with_wgmma_weight_tile(WgmmaTile tile, Run run) {
-  if (tile == WgmmaTile::taps) run(WgmmaTilePolicy<WgmmaTile::taps>{});
-  with_wgmma_tile(tile, run);
+  with_wgmma_tile_of<WgmmaTile::square, WgmmaTile::tall, WgmmaTile::wide, WgmmaTile::taps>(tile, run);
 }
 
 // A box of TMA has lines of as many elements as a slice is deep; after eight its swizzle repeats. One of lines across
