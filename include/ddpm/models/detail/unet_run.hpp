@@ -172,9 +172,9 @@ template <Element T, Device D>
 struct UNet<T, D>::Backward {
   Cache& cache;
   View dtemb;
-  Tensor<T, D> dy;                                  // of the current activation
-  std::vector<Tensor<T, D>> dskips;                 // in the order of cache.skips
-  std::size_t activation, resnet, attention, skip;  // how many of each are still ahead
+  std::size_t activation, resnet, attention;  // how many of each are still ahead
+  Tensor<T, D> dy = {};                       // of the current activation
+  std::vector<Tensor<T, D>> dskips = {};      // waiting for the down path, which takes the last one first
 
   const View& input() const {
     return cache.activations[activation - 2];
@@ -201,13 +201,17 @@ struct UNet<T, D>::Backward {
   }
 
   // For a block of the up path, which also reads a skip: where the gradient for that waits.
-  const Tensor<T, D>& new_skip() {
+  View new_skip() {
     const View& x2 = cache.resnets[resnet - 1].in.x2;
-    return dskips[skip++] = Tensor<T, D>(x2.device(), x2.shape());
+    return dskips.emplace_back(x2.device(), x2.shape());
   }
 
   // For a layer whose input the up path has also read: the gradient from there.
-  Tensor<T, D> take_skip() { return std::move(dskips[--skip]); }
+  Tensor<T, D> take_skip() {
+    Tensor<T, D> dskip = std::move(dskips.back());
+    dskips.pop_back();
+    return dskip;
+  }
 
  private:
   void step(Tensor<T, D> dx) {
@@ -221,9 +225,7 @@ void UNet<T, D>::backward(const View& dy, Cache& cache) const {
   check(!parameters_.gradients().empty(),
         "UNet: the model holds no gradients, call parameters().enable_gradients() first");
   const auto dtemb = Tensor<T, D>::zeros(device(), cache.temb.shape());
-  Backward state{
-      cache, dtemb, {}, {}, cache.activations.size(), cache.resnets.size(), cache.attentions.size(), 0};
-  state.dskips.resize(cache.skips.size());
+  Backward state{cache, dtemb, cache.activations.size(), cache.resnets.size(), cache.attentions.size()};
   Tensor<T, D> dnormalised = conv_out_.backward(dy, {cache.normalised, {}});
   state.dy = Tensor<T, D>(device(), cache.norm_out.x.shape());
   norm_out_.backward(dnormalised, cache.norm_out, {.dx = state.dy});
