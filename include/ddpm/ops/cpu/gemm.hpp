@@ -55,6 +55,9 @@ struct TileExtent {
   int first, rows;
 };
 
+// The panel comes from an outer cache, whose own prefetching stops at the end of a page: so far ahead, in floats.
+constexpr int panel_prefetch = 1024;
+
 // sum[i][:] += row[i][k] * b[k][:] over k < length.
 template <class V, bool wide, int... I>
 [[gnu::always_inline]] inline void accumulate(const float* const (&row)[sizeof...(I)], int length,
@@ -62,6 +65,7 @@ template <class V, bool wide, int... I>
                                               typename V::type (&sum1)[sizeof...(I)]) {
   constexpr int panel = wide ? 2 * V::width : V::width;
   for (int k = 0; k < length; ++k, b += panel) {
+    for (int i = 0; i < panel; i += 16) __builtin_prefetch(b + panel_prefetch + i);
     const typename V::type b0 = vector_at<V>(b).value;
     if constexpr (wide) {
       const typename V::type b1 = vector_at<V>(b + V::width).value;

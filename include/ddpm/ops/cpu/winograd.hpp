@@ -82,6 +82,7 @@ struct TileUnits {
   }
   int row_units() const { return ceil_div(tile_rows, cut.rows); }
   int units(int n) const { return cut.units(n, tile_rows); }
+  int tiles() const { return cut.images * cut.rows * tile_columns; }  // of a unit, at most
 };
 
 struct TileUnit {
@@ -116,26 +117,33 @@ struct Winograd {
     const int n = c.shape.n, rows = c.rows().outputs, columns = c.columns().outputs;
     if (n == 0) return;
     const TileUnits all = cut_units(n, ceil_div(rows, m), ceil_div(columns, m));
-    const int units = all.units(n),
-              groups = std::min(weights.panels(), ceil_div(winograd_tuning.tasks, units));
+    const int units = all.units(n), groups = std::clamp(winograd_tuning.tasks / units, 1, weights.panels());
     const int group = ceil_div(weights.panels(), groups);
-    const double operations = 2.0 * coefficients * all.units(n) * all.cut.images * all.cut.rows *
-                              all.tile_columns * depth() * weights.columns();
-    run_tasks(std::int64_t{units} * groups, operations, [&](std::int64_t task) {
-      const TileUnit unit(all, n, static_cast<int>(task / groups));
-      const int first = static_cast<int>(task % groups) * group;
-      const int tiles = unit.images * unit.rows * all.tile_columns;
-      const Tables tables = fill_tables(unit, all, tiles);
-      const std::ptrdiff_t stride = std::ptrdiff_t{tiles} * depth() + coefficient_gap;
-      float* input = thread_scratch<InputTag>(
-          static_cast<std::size_t>(coefficients * stride + row_table_unit * depth()));
-      transform_input(unit, all, tables, {input, stride});
+    const std::ptrdiff_t stride = std::ptrdiff_t{all.tiles()} * depth() + coefficient_gap;
+    const std::ptrdiff_t size = coefficients * stride + row_table_unit * depth();
+    const double inputs = 1.0 * units * static_cast<double>(size);
+    // Groups of panels share the transformed input.
+    float* shared = groups > 1 ? thread_scratch<SharedTag>(static_cast<std::size_t>(units * size)) : nullptr;
+    const auto input = [&](int unit) {
+      return Coefficients{
+          shared ? shared + unit * size : thread_scratch<InputTag>(static_cast<std::size_t>(size)), stride};
+    };
+    auto transform = [&](std::int64_t index) {
+      const TileUnit unit(all, n, static_cast<int>(index));
+      transform_input(unit, all, fill_tables(unit, all), input(static_cast<int>(index)));
+    };
+    if (shared) run_tasks(units, 4 * inputs, transform);
+    run_tasks(std::int64_t{units} * groups, 2 * inputs * weights.columns(), [&](std::int64_t task) {
+      const auto index = static_cast<int>(task / groups), first = static_cast<int>(task % groups) * group;
+      if (!shared) transform(index);
+      const Tables tables = fill_tables(TileUnit(all, n, index), all);
       for (int i = first; i < std::min(first + group, weights.panels()); ++i)
-        run_panel(weights.panel(i), tables, {input, stride}, packed);
+        run_panel(weights.panel(i), tables, input(index), packed);
     });
   }
 
  private:
+  struct SharedTag;
   struct InputTag;
   struct ProductTag;
   struct WindowTag;
@@ -162,10 +170,10 @@ struct Winograd {
 
   int window_columns(const TileUnits& all) const { return all.tile_columns * m + 2; }
 
-  Tables fill_tables(const TileUnit& unit, const TileUnits& all, int tiles) const {
+  Tables fill_tables(const TileUnit& unit, const TileUnits& all) const {
     const Correlation& c = weights.correlation;
     const int rows = c.rows().outputs, columns = c.columns().outputs, width = window_columns(all);
-    const int window_rows = unit.rows * m + 2;
+    const int window_rows = unit.rows * m + 2, tiles = unit.images * unit.rows * all.tile_columns;
     int* table = thread_scratch<TableTag, int>(static_cast<std::size_t>(tiles) * 4);
     const Tables to{tiles, table, table + tiles, table + 2 * tiles, table + 3 * tiles};
     int at = 0;
