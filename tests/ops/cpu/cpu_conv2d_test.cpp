@@ -204,6 +204,7 @@ TEST_CASE("cpu conv2d: the layers of a U-Net", "[conv2d][cpu]") {
   check_all_isas({2, 14, 14, 32, 0, 32, 3, {2, 1, 1}});
   check_all_isas({2, 14, 14, 32, 0, 32, 3, {2, 0, 1}});
   check_all_isas({2, 7, 7, 32, 0, 32, 3, {1, 1, 1, 2}});
+  check_all_isas({2, 7, 7, 64, 0, 64, 3, {1, 1, 1, 2}});
   check_all_isas({2, 14, 14, 1, 0, 32, 3});
   check_all_isas({2, 14, 14, 32, 0, 1, 3});
   check_all_isas({2, 14, 14, 64, 32, 32, 1, {1, 0, 0}});
@@ -231,7 +232,8 @@ TEST_CASE("cpu conv2d: winograd forced", "[conv2d][cpu]") {
   using detail::cpu::Algorithm;
   for (const Case& k : {Case{2, 5, 4, 5, 0, 7, 3}, Case{1, 1, 1, 6, 0, 5, 3}, Case{3, 7, 7, 13, 5, 9, 3},
                         Case{2, 3, 9, 1, 0, 6, 3}, Case{2, 6, 5, 33, 0, 17, 3, {1, 0, 0}},
-                        Case{2, 6, 5, 8, 0, 8, 3, {1, 2, 0}}, Case{1, 5, 5, 7, 0, 5, 3, {1, 0, 3}}})
+                        Case{2, 6, 5, 8, 0, 8, 3, {1, 2, 0}}, Case{1, 5, 5, 7, 0, 5, 3, {1, 0, 3}},
+                        Case{2, 3, 5, 6, 5, 9, 3, {1, 1, 1, 2}}, Case{1, 4, 3, 8, 0, 8, 3, {1, 0, 2, 3}}})
     for (const Isa wanted : every_isa)
       for (const Algorithm algorithm : {Algorithm::winograd_f2, Algorithm::winograd_f4}) {
         const PinnedIsa pin(wanted);
@@ -245,12 +247,12 @@ TEST_CASE("cpu conv2d: winograd forced", "[conv2d][cpu]") {
         const Conv2dForward<float> forward{g,       in.x.data(),    or_null(in.x2), in.weight.data(),
                                            nullptr, in.bias.data(), in.add.data(),  in.residual.data(),
                                            0.7f,    found.y.data()};
-        detail::cpu::run(algorithm, detail::cpu::correlation_of(forward));
+        detail::cpu::run({algorithm, detail::cpu::enlarged({g, Conv2dPass::forward})}, forward);
         CHECK(relative_error(found.y, expected.y) <= limit);
         const Conv2dBackwardData<float> backward{g,       in.dy.data(),    in.weight.data(),
                                                  nullptr, found.dx.data(), or_null(found.dx2)};
-        if (g.c > detail::cpu::dot_columns) {
-          detail::cpu::run(algorithm, detail::cpu::correlation_of(backward));
+        if (g.c > detail::cpu::dot_columns && g.upsample == 1) {
+          detail::cpu::run({algorithm, {g, Conv2dPass::backward_data}}, backward);
           CHECK(relative_error(found.dx, expected.dx) <= limit);
           CHECK(relative_error(found.dx2, expected.dx2) <= limit);
         }
@@ -270,10 +272,10 @@ TEST_CASE("cpu conv2d: no pixels", "[conv2d][cpu]") {
 
 TEST_CASE("cpu conv2d: the number of threads changes no bit", "[conv2d][cpu]") {
   const int threads_before = ThreadPool::instance().threads();
-  for (const Case& k :
-       {Case{4, 14, 14, 32, 0, 48, 3}, Case{13, 8, 8, 40, 30, 112, 3}, Case{3, 7, 7, 40, 24, 33, 3},
-        Case{2, 9, 9, 1, 0, 32, 3}, Case{2, 9, 9, 32, 0, 1, 3}, Case{2, 14, 14, 16, 0, 16, 3, {2, 1, 1}},
-        Case{2, 7, 7, 16, 0, 16, 3, {1, 1, 1, 2}}, Case{16, 1, 1, 96, 0, 128, 1, {1, 0, 0}}})
+  for (const Case& k : {Case{4, 14, 14, 32, 0, 48, 3}, Case{13, 8, 8, 40, 30, 112, 3},
+                        Case{3, 7, 7, 40, 24, 33, 3}, Case{2, 9, 9, 1, 0, 32, 3}, Case{2, 9, 9, 32, 0, 1, 3},
+                        Case{2, 14, 14, 16, 0, 16, 3, {2, 1, 1}}, Case{2, 7, 7, 16, 0, 16, 3, {1, 1, 1, 2}},
+                        Case{2, 7, 7, 64, 0, 80, 3, {1, 1, 1, 2}}, Case{16, 1, 1, 96, 0, 128, 1, {1, 0, 0}}})
     for (const Mode& mode : modes) {
       const Conv2dGeometry g = geometry(k);
       const Inputs in(g);

@@ -6,8 +6,8 @@
 //   automatic        Winograd F(4x4) or F(2x2)        direct            4e-6
 //   fast             Winograd F(4x4)                  direct            8e-6 (with 1536 channels)
 // (measured with normal numbers and, else, up to 512 channels). Images of one tile are left to F(2x2).
-// An enlarged image is convolved directly by folded kernels, which also takes 4/9 of the multiplications;
-// only its weight gradient uses Winograd.
+// An enlarged image is convolved directly by folded kernels, which also takes 4/9 of the multiplications, where
+// F(4x4) does not serve; its backward data always is.
 //
 // Prepared weights hold for one geometry (the batch size aside), one pass and one device value.
 #pragma once
@@ -65,7 +65,20 @@ inline Algorithm choose_winograd(int rows, int columns) {
   return std::min(rows, columns) > WinogradF4::outputs ? Algorithm::winograd_f4 : Algorithm::winograd_f2;
 }
 
-// Which algorithm serves a pass of a shape, whatever the batch size.
+// How a pass of a shape is computed, whatever the batch size.
+struct Method {
+  Algorithm algorithm;
+  Correlation correlation;
+};
+
+// The images as if they were stored enlarged.
+inline Correlation enlarged(Correlation c) {
+  c.shape.h *= c.shape.upsample;
+  c.shape.w *= c.shape.upsample;
+  c.shape.upsample = 1;
+  return c;
+}
+
 inline Algorithm choose_algorithm(const Cpu& device, const Correlation& c) {
   const int channels = c.inputs();
   if (device.convolution == Cpu::Convolution::exact || !WinogradWeights<WinogradF2>::supports(c) ||
@@ -77,6 +90,13 @@ inline Algorithm choose_algorithm(const Cpu& device, const Correlation& c) {
   return choose_winograd(c.rows().outputs, c.columns().outputs);
 }
 
+inline Method choose_method(const Cpu& device, const Conv2dGeometry& shape, Conv2dPass pass) {
+  const Correlation c{shape, pass};
+  if (c.forward() && choose_algorithm(device, enlarged(c)) == Algorithm::winograd_f4)
+    return {Algorithm::winograd_f4, enlarged(c)};
+  return {choose_algorithm(device, c), c};
+}
+
 inline Algorithm choose_gradient_algorithm(const Cpu& device, const Conv2dGeometry& g) {
   if (device.convolution == Cpu::Convolution::exact || !WinogradWeightGradient<WinogradF2>::supports(g) ||
       std::min(g.channels(), g.cout) < winograd_gradient_channels)
@@ -86,10 +106,11 @@ inline Algorithm choose_gradient_algorithm(const Cpu& device, const Conv2dGeomet
 
 // Calls use(weights) with the layout in which the algorithm reads them.
 template <class Use>
-auto with_weights(Algorithm algorithm, const Correlation& c, Use use) {
-  if (algorithm == Algorithm::winograd_f2) return use(WinogradWeights<WinogradF2>{{c}});
-  if (algorithm == Algorithm::winograd_f4) return use(WinogradWeights<WinogradF4>{{c}});
-  return use(PackedWeights{c});
+auto with_weights(const Method& method, Use use) {
+  const PackedWeights direct{method.correlation};
+  if (method.algorithm == Algorithm::winograd_f2) return use(WinogradWeights<WinogradF2>{direct});
+  if (method.algorithm == Algorithm::winograd_f4) return use(WinogradWeights<WinogradF4>{direct});
+  return use(direct);
 }
 
 // The weights in that layout: those given, or prepared now.
@@ -101,29 +122,38 @@ const float* prepared_weights(const Weights& weights, const float* weight, const
   return packed;
 }
 
-// A correlation with all that it reads and writes.
+// All that a correlation reads and writes.
 struct CorrelationCall {
-  Correlation correlation;
   const float *weight, *prepared;
   Images images;
   float* out[2];
   Epilogue epilogue;
 };
 
-template <class Kernel, class Weights>
-void run(const Weights& weights, const CorrelationCall& call) {
-  const Kernel kernel{{call.correlation}, call.images, {call.out[0], call.out[1]}, call.epilogue};
-  kernel.run(prepared_weights(weights, call.weight, call.prepared));
+inline ImplicitGemm make_kernel(const PackedWeights& weights, const CorrelationCall& call) {
+  return {weights, call.images, {call.out[0], call.out[1]}, call.epilogue};
+}
+template <class F>
+Winograd<F> make_kernel(const WinogradWeights<F>& weights, const CorrelationCall& call) {
+  return {weights.weights, call.images, {call.out[0], call.out[1]}, call.epilogue};
 }
 
-inline void run(Algorithm algorithm, const CorrelationCall& call) {
-  const PackedWeights direct{call.correlation};
-  if (algorithm == Algorithm::winograd_f2)
-    run<Winograd<WinogradF2>>(WinogradWeights<WinogradF2>{direct}, call);
-  else if (algorithm == Algorithm::winograd_f4)
-    run<Winograd<WinogradF4>>(WinogradWeights<WinogradF4>{direct}, call);
-  else
-    run<ImplicitGemm>(direct, call);
+inline void run(const Method& method, const CorrelationCall& call) {
+  with_weights(method, [&call](const auto& weights) {
+    make_kernel(weights, call).run(prepared_weights(weights, call.weight, call.prepared));
+  });
+}
+
+inline void run(const Method& method, const Conv2dForward<float>& p) {
+  const Conv2dGeometry& g = p.shape;
+  const Images images{p.x, p.x2, g.h, g.w, g.c, g.c2, g.upsample / method.correlation.shape.upsample};
+  run(method, CorrelationCall{p.weight, p.prepared, images, {p.y, nullptr}, make_epilogue(p)});
+}
+
+inline void run(const Method& method, const Conv2dBackwardData<float>& p) {
+  const Conv2dGeometry& g = p.shape;
+  const Images images{p.dy, nullptr, g.p, g.q, g.cout, 0, 1};
+  run(method, CorrelationCall{p.weight, p.prepared, images, {p.dx, p.dx2}, make_epilogue(p)});
 }
 
 inline void run(Algorithm algorithm, const Conv2dBackwardWeight<float>& p) {
@@ -138,46 +168,30 @@ inline void run(Algorithm algorithm, const Conv2dBackwardWeight<float>& p) {
     WeightGradient(g, x, p.dy).run(p.dweight);
 }
 
-inline CorrelationCall correlation_of(const Conv2dForward<float>& p) {
-  const Conv2dGeometry& g = p.shape;
-  return {{g, Conv2dPass::forward}, p.weight,        p.prepared, {p.x, p.x2, g.h, g.w, g.c, g.c2, 1},
-          {p.y, nullptr},           make_epilogue(p)};
-}
-
-inline CorrelationCall correlation_of(const Conv2dBackwardData<float>& p) {
-  const Conv2dGeometry& g = p.shape;
-  return {{g, Conv2dPass::backward_data},          p.weight,      p.prepared,
-          {p.dy, nullptr, g.p, g.q, g.cout, 0, 1}, {p.dx, p.dx2}, make_epilogue(p)};
-}
-
 }  // namespace detail::cpu
 
 template <std::same_as<float> T>
 std::int64_t conv2d_prepared_size(const Cpu& device, const Conv2dGeometry& shape, Conv2dPass pass) {
   using namespace detail::cpu;
-  const Correlation c{shape, pass};
-  return with_weights(choose_algorithm(device, c), c, [](const auto& weights) { return weights.size(); });
+  return with_weights(choose_method(device, shape, pass), [](const auto& weights) { return weights.size(); });
 }
 
 template <std::same_as<float> T>
 void launch(const Cpu& device, const Conv2dPrepare<T>& p) {
   using namespace detail::cpu;
-  const Correlation c{p.shape, p.pass};
-  with_weights(choose_algorithm(device, c), c,
+  with_weights(choose_method(device, p.shape, p.pass),
                [&p](const auto& weights) { weights.pack(p.weight, p.prepared); });
 }
 
 template <std::same_as<float> T>
 void launch(const Cpu& device, const Conv2dForward<T>& p) {
-  const detail::cpu::CorrelationCall call = detail::cpu::correlation_of(p);
-  detail::cpu::run(detail::cpu::choose_algorithm(device, call.correlation), call);
+  detail::cpu::run(detail::cpu::choose_method(device, p.shape, Conv2dPass::forward), p);
   if (p.moments) channel_moments(p.y, p.shape.n, p.shape.p * p.shape.q, p.shape.cout, p.moments);
 }
 
 template <std::same_as<float> T>
 void launch(const Cpu& device, const Conv2dBackwardData<T>& p) {
-  const detail::cpu::CorrelationCall call = detail::cpu::correlation_of(p);
-  detail::cpu::run(detail::cpu::choose_algorithm(device, call.correlation), call);
+  detail::cpu::run(detail::cpu::choose_method(device, p.shape, Conv2dPass::backward_data), p);
 }
 
 template <std::same_as<float> T>
