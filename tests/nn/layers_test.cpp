@@ -370,4 +370,6 @@ TEST_CASE("a layer says what does not fit", "[layers]") {
   parameters.allocate();
   const Tensor<float, Reference> x(Reference{}, {1, 4, 4, 2});
   CHECK_THROWS_AS(conv({.x = x}), ShapeError);
+  const Tensor<float, Reference> dy(Reference{}, {1, 4, 4, 4}), dx(Reference{}, {1, 4, 4, 1});
+  CHECK_THROWS_AS(conv.backward_data(dy, x, dx, x), ConfigError);
 }

@@ -159,8 +159,8 @@ void check_forward(const Size& size, Activation activation, bool has_scale) {
   }
 }
 
-// What is added to dx and dx2; to_second and twice also add `also` to dx.
-enum class Add { nothing, to_first, to_second, twice, in_place };
+// What is added to dx and dx2; to_first and to_second come with `also`.
+enum class Add { nothing, to_first, to_second, in_place };
 
 template <class T>
 struct Backward : Operands<T> {
@@ -181,8 +181,7 @@ struct Backward : Operands<T> {
 
   template <class At>
   GroupNormBackward<T> params(Activation activation, bool has_scale, Add added, At at) {
-    const bool to_first = added == Add::to_first || added == Add::twice;
-    const T* first = to_first ? at(add) : added == Add::in_place ? at(dx) : nullptr;
+    const T* first = added == Add::to_first ? at(add) : added == Add::in_place ? at(dx) : nullptr;
     const T* second = added == Add::to_second ? at(add2) : added == Add::in_place ? at(dx2) : nullptr;
     return {this->size.geometry(),
             at(dy),
@@ -202,7 +201,7 @@ struct Backward : Operands<T> {
             at(dbeta),
             has_scale ? at(dscale_shift) : nullptr,
             added == Add::nothing ? at(dx_sums) : nullptr,
-            added == Add::to_second || added == Add::twice ? at(also) : nullptr};
+            added == Add::to_first || added == Add::to_second ? at(also) : nullptr};
   }
 
   Operand<T> dy;
@@ -231,8 +230,7 @@ void check_backward(const Size& size, Activation activation, bool has_scale, Add
   for (const Kernels kernels : {Kernels::chosen, Kernels::streaming}) {
     run_everywhere_alike([&] { run_by(kernels, op.params(activation, has_scale, add, on_device)); }, op.dx,
                          op.dx2, op.dgamma, op.dbeta, op.dscale_shift, op.dx_sums);
-    CHECK(error_of(op.dx) < tolerance);
-    CHECK(error_of(op.dx2) < tolerance);
+    for (Operand<T>* gradient : {&op.dx, &op.dx2}) CHECK(error_of(*gradient) < tolerance);
     CHECK(error_of(op.dgamma) < tolerance);
     CHECK(error_of(op.dbeta) < tolerance);
     if (has_scale) CHECK(error_of(op.dscale_shift) < tolerance);
@@ -251,7 +249,7 @@ TEMPLATE_TEST_CASE("group normalisation", "", float, bf16) {
 }
 
 TEMPLATE_TEST_CASE("gradients of group normalisation", "", float, bf16) {
-  constexpr Add added[] = {Add::in_place, Add::twice, Add::to_second};
+  constexpr Add added[] = {Add::in_place, Add::to_first, Add::to_second};
   for (std::size_t i = 0; i < sizes.size(); ++i) {
     const Size& size = sizes[i];
     INFO(size);
@@ -262,8 +260,7 @@ TEMPLATE_TEST_CASE("gradients of group normalisation", "", float, bf16) {
 }
 
 TEMPLATE_TEST_CASE("operands that lie apart from where packs of channels would", "", float, bf16) {
-  constexpr unsigned operands = 13;
-  for (unsigned index = 0; index < operands; ++index) {
+  for (unsigned index = 0; index < 13; ++index) {
     const Size size{1, 3, 16, 8, 3, 1u << index};
     INFO(size);
     check_forward<TestType>(size, Activation::silu, true);
@@ -392,16 +389,12 @@ TEST_CASE("the backward reads x and dy once or twice and writes dx once, without
   if (!Executor::instance().has_hooks()) return;
   for (const Kernels kernels : {Kernels::chosen, Kernels::streaming}) {
     Backward<float> op(counted);
-    Executor::instance().sum = {};
+    Counters& sum = Executor::instance().sum = {};
     run_by(kernels, op.params(Activation::silu, false, Add::nothing, on_device));
     const int times = kernels == Kernels::chosen ? 3 : 5;
-    CHECK(static_cast<double>(Executor::instance().sum.global_bytes()) <= 1.02 * times * counted_bytes);
-    CHECK(Executor::instance().sum.shared_loads.bank_conflicts == 0);
-    CHECK(Executor::instance().sum.shared_stores.bank_conflicts == 0);
+    CHECK(static_cast<double>(sum.global_bytes()) <= 1.02 * times * counted_bytes);
     Backward<bf16> of_pairs({2, 64, 128, 0, 32});  // of groups to each pack
-    Executor::instance().sum = {};
     run_by(kernels, of_pairs.params(Activation::silu, false, Add::nothing, on_device));
-    CHECK(Executor::instance().sum.shared_loads.bank_conflicts == 0);
-    CHECK(Executor::instance().sum.shared_stores.bank_conflicts == 0);
+    CHECK(sum.shared_loads.bank_conflicts + sum.shared_stores.bank_conflicts == 0);
   }
 }

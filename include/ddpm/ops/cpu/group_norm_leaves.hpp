@@ -177,7 +177,7 @@ struct GroupNormSumsLeaf {
   }
 };
 
-// dx = factor * dv + slope * (x - mean) + shift (+ add).
+// dx = factor * dv + slope * (x - mean) + shift (+ add) (+ also).
 struct GroupNormCombineLeaf {
   const float* x;
   std::int64_t stride;  // of add, also and dx too
