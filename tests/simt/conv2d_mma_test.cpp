@@ -284,7 +284,7 @@ TEST_CASE("wgmma is used where it is asked for or faster", "[executor]") {
   Problem<bf16> large_one{.g = geometry({1, 67, 128, 64, 0}, 128, 1, no_padding), .present = none};
   CHECK(is_by_wgmma([&] { simt::kernels::run(large_one.forward(on_device)); }));
   CHECK_FALSE(is_by_wgmma([&] { simt::kernels::run_on_tensor_cores(tf32, large_one.forward(on_device)); }));
-  Problem<bf16> of_mma{.g = geometry({1, 2, 2, 64, 0}, 64, 1, no_padding)};
+  Problem<bf16> of_mma{.g = geometry({1, 2, 2, 96, 0}, 96, 1, no_padding)};
   CHECK_THROWS_AS(simt::kernels::run_by_wgmma(tf32, of_mma.forward(on_device)), ConfigError);
   CHECK_THROWS_AS(simt::kernels::run_by_wgmma(tf32, of_mma.backward_data(on_device)), ConfigError);
   Problem<float> of_floats{.g = little.g};
