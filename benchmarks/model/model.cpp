@@ -104,11 +104,15 @@ double kernel_seconds(const Gpu& gpu, const PlannedOp& op, const PlannedKernel& 
     const kernels::PixelStrip strip =
         kernels::pixel_strip(*tile, g.kernel, g.p / g.upsample, g.q / g.upsample, g.upsample - 1);
     const double copied = 1.0 * strip.lines() / strip.taps / (strip.box.w * strip.box.h * strip.box.n);
-    if (pass_of(op) != ConvolutionPass::backward_weight)
+    Tile computed = tile_of(*tile, kernel.shared_bytes);
+    if (pass_of(op) != ConvolutionPass::backward_weight) {
+      computed.is_persistent = true;
       p.copied_rows = copied;
-    else if (*tile == WgmmaTile::taps)
+      p.tiles = ceil_div(p.rows, computed.rows) * ceil_div(p.columns, computed.columns);
+    } else if (*tile == WgmmaTile::taps) {
       p.copied_columns = copied;
-    return seconds_of(gpu, tile_of(*tile, kernel.shared_bytes), p);
+    }
+    return seconds_of(gpu, computed, p);
   }
   if (contains(kernel.name, "attention_mma")) return attention_seconds(gpu, op, kernel);
   if (contains(kernel.name, "implicit_gemm"))

@@ -56,6 +56,7 @@ struct Tile {
   int registers;  // of a thread, by ptxas
   int shared_bytes;
   bool is_wgmma = false;
+  bool is_persistent = false;  // a block copies its next tile's slices while it writes the last one's results
 };
 
 inline double ceil_div(double a, double b) { return std::ceil(a / b); }
@@ -66,17 +67,17 @@ inline int resident_blocks(const Gpu& gpu, const Tile& tile) {
   return std::max(1, std::min(by_registers, gpu.shared_bytes / (tile.shared_bytes + reserved)));
 }
 
-// A product on tensor cores: blocks that each take `depth` of its depth.
+// A product on tensor cores: tiles that each take `depth` of its depth.
 struct Product {
   double rows, columns, depth;
-  double blocks;
+  double tiles;
   double copied_rows = 1, copied_columns = 1;  // of a tile for each slice, as a part of them
 };
 
 // Each slice is multiplied, passes shared memory and comes from L2; the slowest counts.
 inline double seconds_of(const Gpu& gpu, const Tile& t, const Product& p) {
   constexpr double element = sizeof(bf16);
-  const double waves = ceil_div(p.blocks, gpu.properties.multiprocessors);
+  const double waves = ceil_div(p.tiles, gpu.properties.multiprocessors);
   const double resident = std::min<double>(resident_blocks(gpu, t), waves);
   const double operands = (t.rows * p.copied_rows + t.columns * p.copied_columns) * t.depth * element;
   // mma.sync: by the warps of a grid two wide; wgmma: by each product of 64 rows.
@@ -87,8 +88,13 @@ inline double seconds_of(const Gpu& gpu, const Tile& t, const Product& p) {
       std::max({2.0 * t.rows * t.columns * t.depth / rate, (operands + read) / shared_per_clock,
                 operands / gpu.l2, slice_clocks / resident});
   const double results = 1.0 * t.rows * t.columns;  // pass shared memory in float, leave as bf16
-  const double out = results * 2 * sizeof(float) / shared_per_clock + results * element / gpu.l2;
-  const double block = ceil_div(p.depth, t.depth) * slice + out;
+  const double slices = ceil_div(p.depth, t.depth), passing = results * 2 * sizeof(float) / shared_per_clock,
+               leaving = results * element / gpu.l2;
+  if (t.is_persistent) {
+    const double tile = std::max(slices * slice + passing, slices * operands / gpu.l2 + leaving);
+    return (waves * tile + leaving + fill_clocks) / gpu.clock;
+  }
+  const double block = slices * slice + passing + leaving;
   return (waves * block + ceil_div(waves, resident) * fill_clocks) / gpu.clock;
 }
 

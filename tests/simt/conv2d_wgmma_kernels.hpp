@@ -9,9 +9,9 @@ namespace ddpm::simt::kernels {
 
 using ddpm::kernels::WgmmaTile;
 
-// With the tile given. Params: Conv2dForward and Conv2dBackwardData of bf16.
+// With the tile given, by at most so many blocks. Params: Conv2dForward and Conv2dBackwardData of bf16.
 template <class Params>
-void run_with(WgmmaTile tile, const Params& params);
+void run_with(WgmmaTile tile, const Params& params, int blocks = 1);
 // And the pixels cut into as many parts.
 void run_with(WgmmaTile tile, int parts, const Conv2dBackwardWeight<bf16>& params);
 

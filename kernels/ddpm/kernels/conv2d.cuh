@@ -167,7 +167,8 @@ void launch_conv2d_on_tensor_cores(const D& device, const Op<T>& op, Conv2dAlgor
   if constexpr (std::is_same_v<T, bf16>) {
     const WgmmaChoice wgmma{choose_wgmma_tile(gpu, product, p.class_h(), p.class_w()), 1};
     if (uses_wgmma(device, op, algorithm, time_of(gpu, product, wgmma) < time_of(gpu, product, mma)))
-      return with_wgmma_tile(wgmma.tile, [&]<class Tile>(Tile) { launch_conv2d_wgmma<Tile>(device, op); });
+      return with_wgmma_tile(
+          wgmma.tile, [&]<class Tile>(Tile) { launch_conv2d_wgmma<Tile>(device, op, gpu.multiprocessors); });
   }
   with_mma_tile<T>(mma.tile, [&]<class Tile>(Tile) { launch_conv2d_mma<Tile>(device, op); });
 }

@@ -116,14 +116,14 @@ class MmaPixels {
 
 template <QuadAccess A, class P, class G>
 __device__ __forceinline__ void write_mma_tile(const G& p, const GatheredRows<P::rows>& rows,
-                                               MmaOutput<P>& output, int first_column) {
+                                               MmaOutput<P>& output, int first_column, int thread) {
   using T = typename G::Element;
   constexpr int chunk = chunk_of<T>, row_threads = P::columns / chunk, row_span = P::threads / row_threads;
   constexpr int batch = A == QuadAccess::vector ? Conv2dMmaPolicy::rows_at_once : 1;
-  const int column = static_cast<int>(threadIdx.x) % row_threads * chunk, channel = first_column + column;
+  const int column = thread % row_threads * chunk, channel = first_column + column;
   if (channel >= p.out_c) return;
   const int count = A == QuadAccess::vector ? chunk : min(chunk, p.out_c - channel);
-  for (int first = static_cast<int>(threadIdx.x) / row_threads; first < P::rows; first += batch * row_span) {
+  for (int first = thread / row_threads; first < P::rows; first += batch * row_span) {
     PixelChannels to[batch];
     float value[batch][chunk];
 #pragma unroll
@@ -145,19 +145,21 @@ __device__ __forceinline__ void write_mma_tile(const G& p, const GatheredRows<P:
 
 template <class P, class G>
 __device__ __forceinline__ void write_mma_tile(const G& p, const GatheredRows<P::rows>& rows,
-                                               MmaOutput<P>& output, int first_column) {
+                                               MmaOutput<P>& output, int first_column,
+                                               int thread = static_cast<int>(threadIdx.x)) {
   if (p.output == QuadAccess::vector)
-    write_mma_tile<QuadAccess::vector>(p, rows, output, first_column);
+    write_mma_tile<QuadAccess::vector>(p, rows, output, first_column, thread);
   else
-    write_mma_tile<QuadAccess::scalar>(p, rows, output, first_column);
+    write_mma_tile<QuadAccess::scalar>(p, rows, output, first_column, thread);
 }
 
 // Of the slabs of a tile, which has whole ones, see mma_gives_moments().
 template <class P, class T>
 __device__ __forceinline__ void write_moments(const Conv2dForward<T>& p, MmaOutput<P>& output,
-                                              const GatherTile<P>& tile) {
+                                              const GatherTile<P>& tile,
+                                              int thread = static_cast<int>(threadIdx.x)) {
   const int slab = min(moments_slab, p.shape.p * p.shape.q);
-  for (int i = static_cast<int>(threadIdx.x); i < P::columns * (P::rows / slab); i += P::threads) {
+  for (int i = thread; i < P::columns * (P::rows / slab); i += P::threads) {
     const int column = i % P::columns, channel = tile.first_column + column, first = i / P::columns * slab;
     const std::int64_t pixel = tile.first_pixel + first;
     if (pixel >= p.shape.pixels() || channel >= p.shape.cout) continue;

@@ -5,7 +5,8 @@
 // which TMA copies moved by a tap, with zeros for the padding, and where it can with the rows that the taps above and
 // below read too; the weights of a tap are another, which the backward pass reads transposed. With upsampling, a tile is
 // of pixels of y in even or odd rows and columns, and dy is copied as boxes of those. One warpgroup copies slices into
-// rings, two multiply them. Results leave as in conv2d_mma.cuh.
+// rings, two multiply them. Results leave as in conv2d_mma.cuh, 64 x 64 at a time, while the next tile's slices come: there
+// is a block for each multiprocessor, which takes one tile after another.
 // Cost: the multiplications of the definition, of pixels and channels rounded up to a tile; reads weights once per
 // tile, pixels once per tap or column of taps and tile of columns, mostly from L2.  Bound: wgmma, or L2.
 #pragma once
@@ -19,20 +20,30 @@ template <template <class> class Op>
 struct WgmmaConvolution {
   Conv2dGather<Op, bf16> gather;
   PixelStrip strip;
-  int classes;  // of pixels that are read
+  int classes;               // of pixels that are read
+  unsigned tiles, of_class;  // and of a class of pixels that are written
   TensorMap x, x2, weight;
 };
 
-inline constexpr unsigned strip_stages = 3;
+template <class P>
+inline constexpr unsigned strip_stages = P::tile == WgmmaTile::wide ? 2 : 3;
+
+// What a warpgroup writes at once.
+struct WgmmaOutputPolicy {
+  static constexpr int rows = 64, columns = 64, threads = arch::warpgroup_size;
+};
+
+struct WgmmaGroupOutput {
+  MmaOutput<WgmmaOutputPolicy> sums;
+  GatheredRows<WgmmaOutputPolicy::rows> rows;
+  std::uint64_t barrier;
+};
 
 template <class P>
 struct WgmmaGatherShared {
-  union {
-    WgmmaStages<P, most_strip_lines(P::tile), P::columns, strip_stages> stages;
-    MmaOutput<P> output;
-  };
-  GatheredRows<P::rows> rows;
-  WgmmaRings<P, strip_stages> rings;
+  WgmmaStages<P, most_strip_lines(P::tile), P::columns, strip_stages<P>> stages;
+  WgmmaGroupOutput output[2];
+  WgmmaRings<P, strip_stages<P>> rings;
 };
 
 // Of some columns, a tap and the depths from a channel on.
@@ -87,21 +98,20 @@ __device__ __forceinline__ void copy_strip(const WgmmaConvolution<Op>& p, const 
 // By one thread: the strips of the tile and the weights of each, one after the other.
 template <class P, template <class> class Op>
 __device__ __forceinline__ void copy_slices(const WgmmaConvolution<Op>& p, const GatherTile<P>& tile,
-                                            WgmmaGatherShared<P>& shared) {
+                                            RingPlace& place, WgmmaGatherShared<P>& shared) {
   using G = Conv2dGather<Op, bf16>;
   const G& g = p.gather;
   const int taps = p.strip.taps;
-  unsigned strip = 0, slice = 0;
   for (int i = 0; i < g.kernel; i += taps)
     for (int j = 0; j < g.kernel; ++j)
       for (int channel = 0; channel < g.channels(); channel += P::depth)
-        for (int k = 0; k < p.classes; ++k, ++strip) {
+        for (int k = 0; k < p.classes; ++k, ++place.a) {
           const int residue_y = G::is_forward ? tile.residue_y : k % 2,
                     residue_x = G::is_forward ? tile.residue_x : k / 2;
-          copy_strip<P>(p, tile, {i, j, channel, residue_y, residue_x}, strip, shared);
-          for (int row = 0; row < taps; ++row, ++slice) {
+          copy_strip<P>(p, tile, {i, j, channel, residue_y, residue_x}, place.a, shared);
+          for (int row = 0; row < taps; ++row, ++place.b) {
             const int tap = (i + (G::is_forward ? row : taps - 1 - row)) * g.kernel + j;
-            copy_weights<P>(p, {channel, tap, tile.first_column}, slice, shared);
+            copy_weights<P>(p, {channel, tap, tile.first_column}, place.b, shared);
           }
         }
 }
@@ -122,42 +132,94 @@ __device__ __forceinline__ SliceLayout layout_of(const WgmmaConvolution<Op>& p, 
           .alternates = is_forward ? 0 : doubled};
 }
 
+// Of the threads of a warpgroup with each other.
+class WgmmaGroupBarrier {
+ public:
+  __device__ __forceinline__ explicit WgmmaGroupBarrier(std::uint64_t& barrier) : barrier_(barrier) {}
+
+  __device__ __forceinline__ void wait() {
+    __syncwarp();
+    if (threadIdx.x % warp_size == 0) arch::mbarrier_arrive(&barrier_);
+    arch::mbarrier_wait_parity(&barrier_, parity_);
+    parity_ ^= 1u;
+  }
+
+ private:
+  std::uint64_t& barrier_;
+  unsigned parity_ = 0;
+};
+
+// By a warpgroup, whose part of the tile it finishes and stores.
+template <class P, class G>
+__device__ __forceinline__ void write_wgmma_tile(const G& g, const GatherTile<P>& tile, WgmmaSums<P>& sums,
+                                                 WgmmaGroupOutput& output, WgmmaGroupBarrier& barrier) {
+  using Part = WgmmaOutputPolicy;
+  const int thread = static_cast<int>(threadIdx.x) % Part::threads;
+#pragma unroll
+  for (int i = 0; i < P::group_rows / Part::rows; ++i) {
+    GatherTile<Part> part{tile.first_column,
+                          tile.first_pixel + first_row_of_group<P>() + i * Part::rows,
+                          tile.residue_y,
+                          tile.residue_x,
+                          tile.h,
+                          tile.w};
+    find_pixels(g, part, output.rows, thread);
+#pragma unroll
+    for (int first = 0; first < P::columns; first += Part::columns) {
+      part.first_column = tile.first_column + first;
+      for_each_pair(sums[i], first, [&](int row, int column, float left, float right) {
+        Pack<float, 2>{{left, right}}.store(output.sums.at(row, column));
+      });
+      barrier.wait();
+      write_mma_tile(g, output.rows, output.sums, part.first_column, thread);
+      if constexpr (G::is_forward)
+        if (g.op.moments) {
+          barrier.wait();
+          write_moments(g.op, output.sums, part, thread);
+        }
+      barrier.wait();
+    }
+  }
+}
+
 // Compiled for 9.0 without its own instructions, or for another capability, it has no body, and no block of its size
 // can be started.
 template <class P, template <class> class Op>
-__global__ __launch_bounds__(arch::has_wgmma ? P::block_threads : 1) void conv2d_wgmma_kernel(
-    const __grid_constant__ WgmmaConvolution<Op> p) {
+__global__ __launch_bounds__(arch::has_wgmma ? P::block_threads : 1,
+                             1) void conv2d_wgmma_kernel(const __grid_constant__ WgmmaConvolution<Op> p) {
   if constexpr (arch::has_wgmma) {
     using G = Conv2dGather<Op, bf16>;
     const G& g = p.gather;
     auto& shared = shared_memory<WgmmaGatherShared<P>>();
-    const auto tile = GatherTile<P>::of_block(g);
+    const auto for_each_tile = [&](auto use) {
+      for (unsigned i = blockIdx.x; i < p.tiles; i += gridDim.x) {
+        const auto residue = static_cast<int>(i / p.of_class);
+        use(GatherTile<P>::at(g, i % p.of_class, residue / g.classes, residue % g.classes));
+      }
+    };
     const bool multiplies = multiplies_slices<P>();
     shared.rings.init();
+    if (threadIdx.x < 2)
+      arch::mbarrier_init(&shared.output[threadIdx.x].barrier, arch::warpgroup_size / warp_size);
     __syncthreads();
+    RingPlace place;
+    // A thread starts with 168, of which those that copy need few: 2 * 240 + 24 are as many as 3 * 168.
     if (multiplies) {
-      find_pixels(g, tile, shared.rows);
+      arch::take_registers<240>();
       constexpr auto weights = G::is_forward ? arch::Major::k : arch::Major::mn;
-      WgmmaSums<P> sums = {};
       const int slices = p.classes * g.kernel * g.kernel * g.channels() / P::depth;
-      multiply_wgmma_slices<P, arch::Major::k, weights>(static_cast<unsigned>(slices), layout_of<P>(p, tile),
-                                                        shared.stages, shared.rings, sums);
-#pragma unroll
-      for (int i = 0; i < P::group_rows / 64; ++i)
-#pragma unroll
-        for (int first = 0; first < P::columns; first += 64)
-          for_each_pair<P>(sums[i], first, [&](int row, int column, float left, float right) {
-            Pack<float, 2>{{left, right}}.store(shared.output.at(64 * i + row, column));
-          });
-    } else if (threadIdx.x == P::threads) {
-      copy_slices<P>(p, tile, shared);
-    }
-    __syncthreads();
-    if (multiplies) write_mma_tile(g, shared.rows, shared.output, tile.first_column);
-    if constexpr (G::is_forward) {
-      if (!g.op.moments) return;
-      __syncthreads();
-      if (multiplies) write_moments(g.op, shared.output, tile);
+      WgmmaGroupOutput& output = shared.output[threadIdx.x / arch::warpgroup_size];
+      WgmmaGroupBarrier barrier(output.barrier);
+      for_each_tile([&](const GatherTile<P>& tile) {
+        WgmmaSums<P> sums = {};
+        multiply_wgmma_slices<P, arch::Major::k, weights>(static_cast<unsigned>(slices),
+                                                          layout_of<P>(p, tile), shared, place, sums);
+        write_wgmma_tile<P>(g, tile, sums, output, barrier);
+      });
+    } else {
+      arch::give_up_registers<24>();
+      if (threadIdx.x == P::threads)
+        for_each_tile([&](const GatherTile<P>& tile) { copy_slices<P>(p, tile, place, shared); });
     }
   }
 }
@@ -202,8 +264,9 @@ TensorMap map_weights(const G& p) {
                     .box = {line_elements, 1, static_cast<unsigned>(G::is_forward ? P::columns : P::depth)}});
 }
 
+// By at most so many blocks.
 template <class P, GpuLike D, template <class> class Op>
-void launch_conv2d_wgmma(const D& device, const Op<bf16>& op) {
+void launch_conv2d_wgmma(const D& device, const Op<bf16>& op, int blocks) {
   Conv2dGather<Op, bf16> g = gather_of(op);
   g.output = stores_chunks(op) ? QuadAccess::vector : QuadAccess::scalar;
   constexpr bool is_forward = Conv2dGather<Op, bf16>::is_forward;
@@ -220,8 +283,12 @@ void launch_conv2d_wgmma(const D& device, const Op<bf16>& op) {
   if (g.c2) x2 = map_pixels(g, g.x2, g.c2, box);
   if (doubled) x2 = map_pixels(g, g.x + std::int64_t{g.w} * g.c, g.c, box, doubled);
   const int classes = is_forward ? 1 : classes_of(op.shape);
-  launch_kernel<WgmmaGatherShared<P>>(device, gather_grid<P>(g), P::block_threads, conv2d_wgmma_kernel<P, Op>,
-                                      {g, strip, classes, x, x2, map_weights<P>(g)});
+  static_assert(sizeof(WgmmaGatherShared<P>) <= 227 << 10);
+  const dim3 grid = gather_grid<P>(g);
+  const unsigned tiles = grid.x * grid.y * grid.z;
+  launch_kernel<WgmmaGatherShared<P>>(device, std::min(tiles, static_cast<unsigned>(blocks)),
+                                      P::block_threads, conv2d_wgmma_kernel<P, Op>,
+                                      {g, strip, classes, tiles, grid.x, x, x2, map_weights<P>(g)});
   if constexpr (is_forward)
     if (lacks_moments) launch_channel_moments(device, op);
 }

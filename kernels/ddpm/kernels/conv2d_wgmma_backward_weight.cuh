@@ -151,10 +151,11 @@ __device__ __forceinline__ void add_wgmma_gradient(const Conv2dBackwardWeightPar
   for (int i = 0; i < P::group_rows / 64; ++i)
 #pragma unroll
     for (int first = 0; first < P::columns; first += line_elements) {
-      const int column_of_tile = tile.column(g, first / line_elements) - first;
+      const int first_row = tile.first_row + first_row_of_group<P>() + 64 * i,
+                first_column = tile.column(g, first / line_elements);
       const auto for_each = [&](auto use) {
-        for_each_pair<P>(sums[i], first, [&](int row, int column, float& left, float& right) {
-          const int r = tile.first_row + 64 * i + row, c = column_of_tile + column;
+        for_each_pair(sums[i], first, [&](int row, int column, float& left, float& right) {
+          const int r = first_row + row, c = first_column + column;
           if (r < g.cout && c < columns) use(to + std::int64_t{r} * columns + c, left, right);
         });
       };
@@ -184,8 +185,8 @@ __global__ __launch_bounds__(arch::has_wgmma ? P::block_threads : 1) void conv2d
       SliceLayout layout;
       if constexpr (P::taps > 1)
         layout = {.column_step = box.w, .depth_gap = box.n > 1 ? (p.strip.rows() - box.h) * box.w : 0};
-      multiply_wgmma_slices<P, arch::Major::mn, arch::Major::mn>(tile.slices, layout, shared.stages,
-                                                                 shared.rings, sums);
+      RingPlace place;
+      multiply_wgmma_slices<P, arch::Major::mn, arch::Major::mn>(tile.slices, layout, shared, place, sums);
       add_wgmma_gradient<P>(p.part, tile, sums);
     } else if (threadIdx.x == P::threads) {
       copy_slices<P>(p, tile, shared);

@@ -97,6 +97,21 @@ __device__ __forceinline__ void wgmma_finish([[maybe_unused]] float (&d)[Count])
 #endif
 }
 
+// By all threads of a warpgroup: from here on each has so many registers, of those that the block started with. Fewer
+// must have been given up before others wait for more.
+template <int Count>
+__device__ __forceinline__ void give_up_registers() {
+#if !defined(DDPM_SIMT_HOST)
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(Count));
+#endif
+}
+template <int Count>
+__device__ __forceinline__ void take_registers() {
+#if !defined(DDPM_SIMT_HOST)
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(Count));
+#endif
+}
+
 // d = A B or d += A B, 64 x N with 16 bf16 of depth. Accumulator i of thread t of the warpgroup is element
 //   row    16 (t / 32) + t % 32 / 4 + 8 (i / 2 % 2)
 //   column 8 (i / 4) + 2 (t % 4) + i % 2

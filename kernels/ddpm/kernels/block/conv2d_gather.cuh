@@ -129,10 +129,13 @@ struct GatherTile {
 
   template <class G>
   __device__ __forceinline__ static GatherTile of_block(const G& p) {
+    return at(p, blockIdx.x, static_cast<int>(blockIdx.y), static_cast<int>(blockIdx.z));
+  }
+  template <class G>
+  __device__ __forceinline__ static GatherTile at(const G& p, unsigned i, int residue_y, int residue_x) {
     const unsigned column_tiles = (p.out_c + P::columns - 1u) / P::columns;
-    const auto residue_y = static_cast<int>(blockIdx.y), residue_x = static_cast<int>(blockIdx.z);
-    return {static_cast<int>(blockIdx.x % column_tiles) * P::columns,
-            std::int64_t{blockIdx.x / column_tiles} * P::rows,
+    return {static_cast<int>(i % column_tiles) * P::columns,
+            std::int64_t{i / column_tiles} * P::rows,
             residue_y,
             residue_x,
             (p.out_h - residue_y + p.classes - 1) / p.classes,
@@ -140,11 +143,13 @@ struct GatherTile {
   }
 };
 
+// By P::threads threads, as what else takes `thread`.
 template <class P, class G>
 __device__ __forceinline__ void find_pixels(const G& p, const GatherTile<P>& tile,
-                                            GatheredRows<P::rows>& rows) {
+                                            GatheredRows<P::rows>& rows,
+                                            int thread = static_cast<int>(threadIdx.x)) {
   const std::int64_t of_sample = std::int64_t{tile.h} * tile.w;
-  for (int row = static_cast<int>(threadIdx.x); row < P::rows; row += P::threads) {
+  for (int row = thread; row < P::rows; row += P::threads) {
     const std::int64_t pixel = tile.first_pixel + row;
     const bool exists = pixel < p.n * of_sample;
     const int sample = exists ? static_cast<int>(pixel / of_sample) : 0;

@@ -80,9 +80,11 @@ struct WgmmaRing {
     return i % Stages;
   }
   __device__ __forceinline__ void release(unsigned i) { arch::mbarrier_arrive(&emptied[i % Stages]); }
-  __device__ __forceinline__ void wait_for_release(unsigned i) {
-    arch::mbarrier_wait_parity(&emptied[i % Stages], i / Stages % 2);
-  }
+};
+
+// Of a thread: how many fillings of either ring are behind it.
+struct RingPlace {
+  unsigned a = 0, b = 0;
 };
 
 // Of both operands.
@@ -117,13 +119,19 @@ struct SliceLayout {
 template <class P>
 using WgmmaSums = float[P::group_rows / 64][P::columns / 2];
 
+// The first row of the tile that the warpgroup computes.
+template <class P>
+__device__ __forceinline__ int first_row_of_group() {
+  return static_cast<int>(threadIdx.x) / arch::warpgroup_size * P::group_rows;
+}
+
 // Starts sums += the product of a slice.
 template <class P, arch::Major A, arch::Major B>
 __device__ __forceinline__ void multiply_wgmma_slice(const unsigned char* a, const unsigned char* b,
                                                      const SliceLayout& layout, WgmmaSums<P>& sums) {
   static_assert(P::depth == line_elements || (A == arch::Major::mn && B == arch::Major::mn));
   const arch::TileStrides strides{static_cast<unsigned>(layout.column_step * line_bytes), atom_bytes};
-  const int first_row = static_cast<int>(threadIdx.x) / arch::warpgroup_size * P::group_rows;
+  const int first_row = first_row_of_group<P>();
   arch::wgmma_fence();
 #pragma unroll
   for (int depth = 0; depth < P::depth; depth += 16) {
@@ -145,23 +153,22 @@ __device__ __forceinline__ void multiply_wgmma_slice(const unsigned char* a, con
   arch::wgmma_commit();
 }
 
-// By the two warpgroups: sums += the product of the slices as they come, at least one. After it, neither reads the
-// stages.
-template <class P, arch::Major A, arch::Major B, class Stages, class Rings>
+// By the two warpgroups: sums += the product of the next slices as they come, at least one.
+template <class P, arch::Major A, arch::Major B, class Shared>
 __device__ __forceinline__ void multiply_wgmma_slices(unsigned slices, const SliceLayout& layout,
-                                                      const Stages& stages, Rings& rings,
-                                                      WgmmaSums<P>& sums) {
+                                                      Shared& shared, RingPlace& place, WgmmaSums<P>& sums) {
   const bool releases = threadIdx.x % arch::warpgroup_size == 0;
-  unsigned slice = 0, strip = 0;
+  auto& rings = shared.rings;
+  unsigned slice = place.b, strip = place.a;
   int of_strip = 0;
   // Neither unrolled nor left before its start, either of which moves the sums of products in flight.
 #pragma unroll 1
   do {
     const unsigned char* const a =
-        stages.a[rings.a.wait(strip)] + layout.first_line(strip, of_strip) * line_bytes;
-    multiply_wgmma_slice<P, A, B>(a, stages.b[rings.b.wait(slice)], layout, sums);
+        shared.stages.a[rings.a.wait(strip)] + layout.first_line(strip, of_strip) * line_bytes;
+    multiply_wgmma_slice<P, A, B>(a, shared.stages.b[rings.b.wait(slice)], layout, sums);
     arch::wgmma_wait<1>();  // the slice before has been read
-    if (releases && slice > 0) {
+    if (releases && slice > place.b) {
       rings.b.release(slice - 1);
       if (of_strip == 0) rings.a.release(strip - 1);
     }
@@ -169,29 +176,27 @@ __device__ __forceinline__ void multiply_wgmma_slices(unsigned slices, const Sli
       of_strip = 0;
       ++strip;
     }
-  } while (++slice < slices);
+  } while (++slice < place.b + slices);
   arch::wgmma_wait<0>();
 #pragma unroll
   for (auto& sums_of_64 : sums) arch::wgmma_finish(sums_of_64);
   if (releases) {
-    rings.b.release(slices - 1);
+    rings.b.release(slice - 1);
     rings.a.release(strip - 1);
   }
-  rings.b.wait_for_release(slices - 1);
-  rings.a.wait_for_release(strip - 1);
+  place = {strip, slice};
 }
 
-// Calls use(row, column, left, right) for each two neighbours that the thread has of 64 rows, the first if it is so, and
-// 64 columns.
-template <class P, class Sums, class Use>
+// Calls use(row, column, left, right) for each two neighbours that the thread has of 64 rows and of the 64 columns from
+// one on.
+template <class Sums, class Use>
 __device__ __forceinline__ void for_each_pair(Sums& sums, int first_column, Use use) {
-  const int thread = static_cast<int>(threadIdx.x), lane = thread % warp_size;
-  const int first_row = thread / arch::warpgroup_size * P::group_rows +
-                        thread % arch::warpgroup_size / warp_size * 16 + lane / 4;
+  const int thread = static_cast<int>(threadIdx.x) % arch::warpgroup_size, lane = thread % warp_size;
+  const int first_row = thread / warp_size * 16 + lane / 4;
 #pragma unroll
   for (int j = 0; j < 16; ++j) {  // of the upper and the lower half of 16 rows, in turn
     const int first = first_column / 2 + 2 * j;
-    use(first_row + j % 2 * 8, first_column + j / 2 * 8 + lane % 4 * 2, sums[first], sums[first + 1]);
+    use(first_row + j % 2 * 8, j / 2 * 8 + lane % 4 * 2, sums[first], sums[first + 1]);
   }
 }
 
