@@ -29,6 +29,20 @@ struct MemoryStats {
   std::int64_t bytes_held = 0;  // in use and kept for reuse
 };
 
+namespace detail {
+
+constexpr std::size_t huge_page = std::size_t{2} << 20;
+
+// For std::free(). Aligned to 64 bytes, and on huge pages where it is as large as one. Throws std::bad_alloc.
+inline void* take_block(std::size_t size) {
+  void* block = nullptr;
+  if (posix_memalign(&block, size >= huge_page ? huge_page : 64, size) != 0) throw std::bad_alloc();
+  if (size >= huge_page) madvise(block, size, MADV_HUGEPAGE);
+  return block;
+}
+
+}  // namespace detail
+
 // Thread-safe. Blocks are kept by size and reused last-in first-out, so a repeated sequence of requests gets
 // the same addresses again. Under AddressSanitizer the tail of a block, and every kept block, is poisoned.
 class HostPool {
@@ -87,7 +101,7 @@ class HostPool {
 
   // What a request for so many bytes takes.
   static std::size_t block_size(std::size_t bytes) {
-    const std::size_t unit = bytes >= huge_page ? huge_page / 8 : alignment;
+    const std::size_t unit = bytes >= detail::huge_page ? detail::huge_page / 8 : alignment;
     return (std::max<std::size_t>(bytes, 1) + unit - 1) / unit * unit;
   }
 
@@ -95,16 +109,11 @@ class HostPool {
   HostPool& operator=(const HostPool&) = delete;
 
  private:
-  static constexpr std::size_t huge_page = std::size_t{2} << 20;
-
   HostPool() = default;
   ~HostPool() { trim(); }
 
   void* take_from_system(std::size_t size) {
-    const std::size_t align = size >= huge_page ? huge_page : alignment;
-    void* block = nullptr;
-    if (posix_memalign(&block, align, size) != 0) throw std::bad_alloc();
-    if (size >= huge_page) madvise(block, size, MADV_HUGEPAGE);
+    void* block = detail::take_block(size);
     if (__asan_poison_memory_region) __asan_poison_memory_region(block, size);
     ++stats_.system_allocations;
     stats_.bytes_held += static_cast<std::int64_t>(size);

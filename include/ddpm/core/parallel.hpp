@@ -10,10 +10,11 @@
 #include <exception>
 #include <memory>
 #include <mutex>
-#include <new>
 #include <thread>
 #include <utility>
 #include <vector>
+
+#include <ddpm/core/memory.hpp>
 
 namespace ddpm {
 
@@ -160,12 +161,12 @@ void parallel_ranges(std::int64_t count, std::int64_t grain, Body&& body) {
 template <class Tag, class T = float>
 T* thread_scratch(std::size_t count) {
   struct Free {
-    void operator()(T* p) const { ::operator delete[](p, std::align_val_t{64}); }
+    void operator()(T* p) const { std::free(p); }
   };
   thread_local std::unique_ptr<T[], Free> buffer;
   thread_local std::size_t capacity = 0;
   if (count > capacity) {
-    buffer.reset(static_cast<T*>(::operator new[](count * sizeof(T), std::align_val_t{64})));
+    buffer.reset(static_cast<T*>(detail::take_block(count * sizeof(T))));
     capacity = count;
   }
   return buffer.get();
