@@ -30,7 +30,6 @@ namespace ddpm {
 
 namespace detail::cpu {
 
-struct PreparedTag;
 struct InitTag;
 
 // What every sum of a sample starts from, bias + add, padded to whole panels: [samples or 1, stride].
@@ -113,15 +112,6 @@ auto with_weights(const Method& method, Use use) {
   return use(direct);
 }
 
-// The weights in that layout: those given, or prepared now.
-template <class Weights>
-const float* prepared_weights(const Weights& weights, const float* weight, const float* prepared) {
-  if (prepared) return prepared;
-  float* packed = thread_scratch<PreparedTag>(static_cast<std::size_t>(weights.size()));
-  weights.pack(weight, packed);
-  return packed;
-}
-
 // All that a correlation reads and writes.
 struct CorrelationCall {
   const float *weight, *prepared;
@@ -139,9 +129,8 @@ Winograd<F> make_kernel(const WinogradWeights<F>& weights, const CorrelationCall
 }
 
 inline void run(const Method& method, const CorrelationCall& call) {
-  with_weights(method, [&call](const auto& weights) {
-    make_kernel(weights, call).run(prepared_weights(weights, call.weight, call.prepared));
-  });
+  with_weights(method,
+               [&call](const auto& weights) { make_kernel(weights, call).run(call.weight, call.prepared); });
 }
 
 inline void run(const Method& method, const Conv2dForward<float>& p) {

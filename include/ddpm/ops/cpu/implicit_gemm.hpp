@@ -47,8 +47,10 @@ struct ImplicitGemm {
   float* out[2];
   Epilogue epilogue;
 
-  void run(const float* packed) const {
+  // `prepared` may be null.
+  void run(const float* weight, const float* prepared) const {
     const Correlation& c = weights.correlation;
+    const float* packed = prepared_weights(weights, weight, prepared);
     for (int phase = 0; phase < c.phases(); packed += weights.phase_size(phase++))
       run_phase(c.row_phase(phase), c.column_phase(phase), packed);
   }

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include <ddpm/core/parallel.hpp>
 #include <ddpm/ops/cpu/conv2d_phases.hpp>
 #include <ddpm/ops/cpu/image_window.hpp>
 #include <ddpm/ops/cpu/isa.hpp>
@@ -119,5 +120,16 @@ struct PackedWeights {
       run_leaf<TransposeLeaf<true>>(TransposeLeaf<true>{from, stride, to.data, to.stride, rows, columns});
   }
 };
+
+struct PreparedTag;
+
+// The weights in a layout: those given, or packed now.
+template <class Weights>
+const float* prepared_weights(const Weights& weights, const float* weight, const float* prepared) {
+  if (prepared) return prepared;
+  float* packed = thread_scratch<PreparedTag>(static_cast<std::size_t>(weights.size()));
+  weights.pack(weight, packed);
+  return packed;
+}
 
 }  // namespace ddpm::detail::cpu

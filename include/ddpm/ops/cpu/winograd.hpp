@@ -47,24 +47,27 @@ struct WinogradWeights {
   std::int64_t at(const Panel& panel) const { return size_of(panel.index, panel.offset); }
   std::int64_t size() const { return size_of(weights.panels(), weights.columns()); }
 
-  // Some inputs at a time, so that what is between packing and transforming stays in the second cache. Fewer would
-  // read shorter pieces of rows that are far apart.
   void pack(const float* weight, float* to) const {
-    struct DirectTag;
-    constexpr int step = 64;
     run_tasks(weights.panels(), weights.pack_operations(0), [&](std::int64_t index) {
       const Panel panel = weights.panel(static_cast<int>(index));
-      const int inputs = weights.correlation.inputs();
-      float* direct = thread_scratch<DirectTag>(static_cast<std::size_t>(9 * step * panel.width));
-      static constexpr int no_offset[1] = {0};
-      for (int first = 0; first < inputs; first += step) {
-        const int count = std::min(step, inputs - first), tap = count * panel.width;
-        float* part = to + at(panel) + first * panel.width;
-        weights.pack_panel(weight, 0, panel, {first, count, count}, direct);
-        run_leaf<TileTransformLeaf<typename F::Weight>>(TileTransform{
-            direct, no_offset, std::ptrdiff_t{3} * tap, tap, part, 0, coefficient_stride(panel), 1, tap});
-      }
+      pack_panel(weight, panel, to + at(panel));
     });
+  }
+
+  // Some inputs at a time, so that what is between packing and transforming stays in the second cache. Fewer would
+  // read shorter pieces of rows that are far apart.
+  void pack_panel(const float* weight, const Panel& panel, float* to) const {
+    struct DirectTag;
+    static constexpr int step = 64, no_offset[1] = {0};
+    const int inputs = weights.correlation.inputs();
+    float* direct = thread_scratch<DirectTag>(static_cast<std::size_t>(9 * step * panel.width));
+    for (int first = 0; first < inputs; first += step) {
+      const int count = std::min(step, inputs - first), tap = count * panel.width;
+      weights.pack_panel(weight, 0, panel, {first, count, count}, direct);
+      run_leaf<TileTransformLeaf<typename F::Weight>>(
+          TileTransform{direct, no_offset, std::ptrdiff_t{3} * tap, tap, to + first * panel.width, 0,
+                        coefficient_stride(panel), 1, tap});
+    }
   }
 };
 
@@ -112,38 +115,19 @@ struct Winograd {
 
   static constexpr int m = F::outputs, coefficients = F::inputs * F::inputs;
 
-  void run(const float* packed) const {
+  // `prepared` may be null.
+  void run(const float* weight, const float* prepared) const {
     const Correlation& c = weights.correlation;
-    const int n = c.shape.n, rows = c.rows().outputs, columns = c.columns().outputs;
-    if (n == 0) return;
-    const TileUnits all = cut_units(n, ceil_div(rows, m), ceil_div(columns, m));
-    const int units = all.units(n), groups = std::clamp(winograd_tuning.tasks / units, 1, weights.panels());
-    const int group = ceil_div(weights.panels(), groups);
-    const std::ptrdiff_t stride = std::ptrdiff_t{all.tiles()} * depth() + coefficient_gap;
-    const std::ptrdiff_t size = coefficients * stride + row_table_unit * depth();
-    const double inputs = 1.0 * units * static_cast<double>(size);
-    // Groups of panels share the transformed input.
-    float* shared = groups > 1 ? thread_scratch<SharedTag>(static_cast<std::size_t>(units * size)) : nullptr;
-    const auto input = [&](int unit) {
-      return Coefficients{
-          shared ? shared + unit * size : thread_scratch<InputTag>(static_cast<std::size_t>(size)), stride};
-    };
-    auto transform = [&](std::int64_t index) {
-      const TileUnit unit(all, n, static_cast<int>(index));
-      transform_input(unit, all, fill_tables(unit, all), input(static_cast<int>(index)));
-    };
-    if (shared) run_tasks(units, 4 * inputs, transform);
-    run_tasks(std::int64_t{units} * groups, 2 * inputs * weights.columns(), [&](std::int64_t task) {
-      const auto index = static_cast<int>(task / groups), first = static_cast<int>(task % groups) * group;
-      if (!shared) transform(index);
-      const Tables tables = fill_tables(TileUnit(all, n, index), all);
-      for (int i = first; i < std::min(first + group, weights.panels()); ++i)
-        run_panel(weights.panel(i), tables, input(index), packed);
-    });
+    if (c.shape.n == 0) return;
+    const TileUnits all =
+        cut_units(c.shape.n, ceil_div(c.rows().outputs, m), ceil_div(c.columns().outputs, m));
+    if (all.units(c.shape.n) > winograd_tuning.tasks / 2)
+      run_units(all, prepared_weights(layout(), weight, prepared));
+    else
+      run_panels(all, weight, prepared);
   }
 
  private:
-  struct SharedTag;
   struct InputTag;
   struct ProductTag;
   struct WindowTag;
@@ -158,7 +142,70 @@ struct Winograd {
     std::ptrdiff_t stride;
   };
 
+  WinogradWeights<F> layout() const { return {weights}; }
   int depth() const { return round_up(weights.correlation.inputs(), vector_width()); }
+
+  // Transformed input of a unit: between coefficients, and in all.
+  std::ptrdiff_t input_stride(const TileUnits& all) const {
+    return std::ptrdiff_t{all.tiles()} * depth() + coefficient_gap;
+  }
+  std::ptrdiff_t input_size(const TileUnits& all) const {
+    return coefficients * input_stride(all) + row_table_unit * depth();
+  }
+  double operations(const TileUnits& all) const {
+    return 2.0 * all.units(weights.correlation.shape.n) * static_cast<double>(input_size(all)) *
+           weights.columns();
+  }
+
+  // A unit is a task.
+  void run_units(const TileUnits& all, const float* packed) const {
+    const int n = weights.correlation.shape.n;
+    run_tasks(all.units(n), operations(all), [&](std::int64_t index) {
+      const TileUnit unit(all, n, static_cast<int>(index));
+      const Coefficients input{thread_scratch<InputTag>(static_cast<std::size_t>(input_size(all))),
+                               input_stride(all)};
+      const Tables tables = fill_tables(unit, all);
+      transform_input(unit, all, tables, input);
+      for (int i = 0; i < weights.panels(); ++i) {
+        const Panel panel = weights.panel(i);
+        run_panel(panel, tables, input, packed + layout().at(panel));
+      }
+    });
+  }
+
+  // Few units, which groups of panels share. A panel that is not prepared is packed by the one task that uses it, and
+  // stays in the second cache.
+  void run_panels(const TileUnits& all, const float* weight, const float* prepared) const {
+    struct SharedTag;
+    struct PanelTag;
+    const int n = weights.correlation.shape.n, units = all.units(n), panels = weights.panels();
+    float* inputs = thread_scratch<SharedTag>(static_cast<std::size_t>(units * input_size(all)));
+    const auto input = [&](int unit) {
+      return Coefficients{inputs + unit * input_size(all), input_stride(all)};
+    };
+    run_tasks(units, 4.0 * units * static_cast<double>(input_size(all)), [&](std::int64_t index) {
+      const TileUnit unit(all, n, static_cast<int>(index));
+      transform_input(unit, all, fill_tables(unit, all), input(static_cast<int>(index)));
+    });
+    if (panels < winograd_tuning.tasks / 2) prepared = prepared_weights(layout(), weight, prepared);
+    const int groups = prepared ? std::clamp(winograd_tuning.tasks / units, 1, panels) : panels;
+    const int group = ceil_div(panels, groups), spans = prepared ? units : 1;
+    run_tasks(std::int64_t{spans} * groups, operations(all), [&](std::int64_t task) {
+      const auto first = static_cast<int>(task % groups) * group;
+      for (int i = first; i < std::min(first + group, panels); ++i) {
+        const Panel panel = weights.panel(i);
+        const float* b = prepared ? prepared + layout().at(panel) : nullptr;
+        if (!b) {
+          float* packed =
+              thread_scratch<PanelTag>(static_cast<std::size_t>(layout().size_of(1, panel.width)));
+          layout().pack_panel(weight, panel, packed);
+          b = packed;
+        }
+        for (auto unit = static_cast<int>(task / groups); unit < units; unit += spans)
+          run_panel(panel, fill_tables(TileUnit(all, n, unit), all), input(unit), b);
+      }
+    });
+  }
 
   TileUnits cut_units(int n, int tile_rows, int tile_columns) const {
     constexpr WinogradTuning t = winograd_tuning;
@@ -204,17 +251,14 @@ struct Winograd {
                       to.stride, tables.tiles, depth()});
   }
 
-  void run_panel(const Panel& panel, const Tables& tables, const Coefficients& input,
-                 const float* packed) const {
+  void run_panel(const Panel& panel, const Tables& tables, const Coefficients& input, const float* b) const {
     const int inputs = weights.correlation.inputs();
     const std::ptrdiff_t stride = std::ptrdiff_t{tables.tiles} * panel.width + coefficient_gap;
     float* products = thread_scratch<ProductTag>(
         static_cast<std::size_t>(coefficients * stride + row_table_unit * panel.width));
-    const WinogradWeights<F> layout{weights};
-    const float* b = packed + layout.at(panel);
     for (int k = 0; k < coefficients; ++k)
       panel_product({input.data + k * input.stride, depth(), tables.tiles, inputs,
-                     b + k * layout.coefficient_stride(panel), products + k * stride},
+                     b + k * layout().coefficient_stride(panel), products + k * stride},
                     panel.width);
     const float* residual = epilogue.residual ? epilogue.residual + panel.first : nullptr;
     run_leaf<TileOutputLeaf<F>>(TileOutput{products, stride, tables.tiles, panel.width, panel.columns,
