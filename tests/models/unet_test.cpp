@@ -266,8 +266,8 @@ TEST_CASE("what a U-Net refuses", "[unet][errors]") {
   CHECK(contains(message_of([&] { model.backward(y, cache); }), "enable_gradients"));
 }
 
-// Weights are prepared when a sampling reads them for the second time, in blocks that the third step may miss.
-TEST_CASE("nothing is allocated after the first step of training and the third of sampling",
+// Weights are prepared when a sampling reads them for the third time, in blocks that the fourth step may miss.
+TEST_CASE("nothing is allocated after the first step of training and the fourth of sampling",
           "[unet][memory]") {
   const auto check_device = []<class T, class D>(T, const D& device) {
     UNetConfig config = tiny();
@@ -293,7 +293,7 @@ TEST_CASE("nothing is allocated after the first step of training and the third o
     auto sampling = denoiser.begin(Ddim{.steps = 6}, {3, 8, 8, 2});
     const RandomPosition position = rng.next_images(3, RandomStream::initial_noise);
     fill_normal<float, D>(position, sampling.x());
-    for (int i = 0; i < 3; ++i) sampling.step(position);
+    for (int i = 0; i < 4; ++i) sampling.step(position);
     const std::int64_t after_sampling = device.memory().system_allocations;
     while (sampling.done() < sampling.steps()) sampling.step(position);
     CHECK(device.memory().system_allocations == after_sampling);

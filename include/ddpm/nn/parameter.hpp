@@ -167,27 +167,30 @@ class ParameterBuffer {
   std::unique_ptr<ParameterStorage<T, D>> storage_;
 };
 
-// The weight of a convolution as the device's kernels read it best. It is made for the second reader of a
-// weight: one that changes before it is read again, as in training, is not worth the copy.
+// The weight of a convolution as the device's kernels read it best. It is made for the third reader of a weight: one
+// that changes before, as in training, where recomputation reads it twice, is not worth the copy.
 template <Element T, Device D>
 class PreparedWeight {
  public:
-  // Empty for the first reader, and where the device reads weights as they are.
+  // Empty for the first two readers, and where the device reads weights as they are.
   TensorView<T, D> get(const Parameter<T, D>& weight, Conv2dGeometry geometry, Conv2dPass pass) {
     geometry.n = 1;  // a prepared weight serves any batch size
-    const bool is_first = weight.version() != version_ || geometry != geometry_;
-    if (is_first) {
+    if (weight.version() != version_ || geometry != geometry_) {
       version_ = weight.version();
       geometry_ = geometry;
-      is_ready_ = false;
+      readers_ = 0;
+    }
+    if (readers_ < 2) {
+      ++readers_;
       return {};
     }
-    if (is_ready_) return prepared_;
-    const TensorView<T, D> value = weight.operand();
-    const std::int64_t size = conv2d_prepared_size<T>(value.device(), geometry, pass);
-    if (size != prepared_.numel()) prepared_ = size ? Tensor<T, D>(value.device(), {size}) : Tensor<T, D>();
-    if (size) launch(value.device(), Conv2dPrepare<T>{geometry, pass, value.data(), prepared_.data()});
-    is_ready_ = true;
+    if (readers_ == 2) {
+      const TensorView<T, D> value = weight.operand();
+      const std::int64_t size = conv2d_prepared_size<T>(value.device(), geometry, pass);
+      if (size != prepared_.numel()) prepared_ = size ? Tensor<T, D>(value.device(), {size}) : Tensor<T, D>();
+      if (size) launch(value.device(), Conv2dPrepare<T>{geometry, pass, value.data(), prepared_.data()});
+      readers_ = 3;
+    }
     return prepared_;
   }
 
@@ -195,7 +198,7 @@ class PreparedWeight {
   Tensor<T, D> prepared_;
   Conv2dGeometry geometry_{};
   std::uint64_t version_ = 0;
-  bool is_ready_ = false;  // prepared_ is of this geometry and version
+  int readers_ = 0;  // of this geometry and version, up to 3
 };
 
 }  // namespace ddpm
