@@ -34,8 +34,8 @@ constexpr bool is_box(int pixels, int h, int w) {
 }
 
 // What is copied of an image, or of whole images, for the pixels of a tile: as many rows more as serve `taps` taps, one
-// above the other, of which two read the same row where `doubled` is 1. That is all of them where lines of wgmma, see StripLayout, stay whole and as many as there is space
-// for, else one.
+// above the other, of which two read the same row where `doubled` is 1. That is all of them where lines of wgmma, see
+// SliceLayout, stay whole and as many as there is space for, else one.
 struct PixelStrip {
   PixelBox box;  // of the tile
   int taps, doubled;
