@@ -436,6 +436,7 @@ TEST_CASE("pixels under taps above each other are copied as one strip where it i
   CHECK(is(WgmmaTile::tall, 3, 64, 1, 256));    // of 384
   CHECK(is(WgmmaTile::square, 2, 4, 1, 128));   // four images would be in 64 lines
   CHECK(ddpm::kernels::pixel_strip(WgmmaTile::square, 2, 32, 4).taps == 1);
+  CHECK(ddpm::kernels::pixel_strip(WgmmaTile::square, 2, 4, 8).taps == 1);  // images of 32 lines
   const auto is_doubled = [](WgmmaTile tile, int kernel, int size, int taps, int lines) {
     const auto strip = ddpm::kernels::pixel_strip(tile, kernel, size, size, 1);
     return strip.taps == taps && strip.lines() == lines;

@@ -145,14 +145,8 @@ bool uses_wgmma(const D& device, const Op<bf16>& p, Conv2dAlgorithm algorithm, b
   const bool is_supported = supports_wgmma(device, p), is_asked_for = algorithm == Conv2dAlgorithm::wgmma;
   check<ConfigError>(
       !is_asked_for || is_supported,
-      "conv2d: wgmma needs a program compiled for sm_90a on a GPU of compute capability 9.0, stride 1, even "
-      "extents of y with upsampling, channels read in multiples of 64, channels written in multiples of 128 "
-      "and "
-      "extents that divide or are multiples of 128, or at most 64 channels and extents of 256; for gradients "
-      "of "
-      "weights x in multiples of 64 channels, 3 x 3 taps with upsampling, and extents of y that divide or "
-      "are "
-      "multiples of 64; found capability ",
+      "conv2d: wgmma needs code for sm_90a on a GPU of compute capability 9.0, a stride of 1, channels read "
+      "in multiples of 64 and images that supports_wgmma() cuts into tiles, found capability ",
       device.properties().capability, ", ", g.c, " + ", g.c2, " channels, ", g.cout, " outputs, x of ", g.h,
       " x ", g.w, " and y of ", g.p, " x ", g.q, " pixels");
   return is_asked_for || (is_supported && is_faster && algorithm == Conv2dAlgorithm::automatic);

@@ -50,7 +50,7 @@ constexpr int most_strip_lines(WgmmaTile tile) { return size_of(tile).rows == 25
 constexpr PixelStrip pixel_strip(WgmmaTile tile, int kernel, int h, int w, int doubled = 0) {
   const PixelBox box = pixel_box(size_of(tile).rows, h, w);
   const PixelStrip all{box, kernel, doubled};
-  const bool is_whole = box.w % 8 == 0 && (box.n == 1 || box.w * box.h % 64 == 0);
+  const bool is_whole = box.w % 8 == 0 && box.w * box.h % 64 == 0;
   return is_whole && all.lines() <= most_strip_lines(tile) ? all : PixelStrip{box, 1, doubled};
 }
 
