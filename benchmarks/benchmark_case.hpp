@@ -103,9 +103,9 @@ inline double time(const Call& call) {
   return seconds_since(start);
 }
 
-// The first call takes scratch memory, the second makes the copies of weights that are read again.
+// The first call takes scratch memory, the third makes the copies of weights that are read again.
 inline void warm_up(const Call& call) {
-  for (int i = 0; i < 2; ++i) call.run();
+  for (int i = 0; i < 3; ++i) call.run();
 }
 
 inline void run_benchmark(benchmark::State& state, const Case& item) {
